@@ -1,0 +1,11 @@
+"""Callboard: durable jobs and named services on servers without a single point of failure.
+
+This is the public API; everything else may change between releases.
+"""
+
+from __future__ import annotations
+
+from callboard.app import Callboard, Context, Discard, JobHandle, RetryLater
+from callboard.errors import CallboardError
+
+__all__ = ["Callboard", "CallboardError", "Context", "Discard", "JobHandle", "RetryLater"]

@@ -1,0 +1,217 @@
+"""Declaring work: `Callboard`, its `@app.job`, and what that makes of a function. No globals: an app knows its own jobs only."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from callboard import errors, settings
+from callboard.app import connection, context, handler, shape
+from callboard.jobs import kinds, model, submission
+from callboard.jobs import queue as queues
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MOST_SECONDS = 30 * 86_400
+_OPTIONS = frozenset(submission.Submission.__struct_fields__) - {"kind", "args"}
+
+
+class Callboard:
+    """An application: named jobs, and the connection through which they are submitted.
+
+    Declare at import time; `connect` where work is submitted. One connection at a time, used on one event loop.
+    """
+
+    def __init__(self, name: str) -> None:
+        """`name` begins the names of its kinds (`name.function`). Raises InvalidName."""
+        self.name = model.check_kind(name)
+        self._handlers: dict[str, handler.Handler] = {}
+        self._kinds: dict[str, kinds.Kind] = {}
+        self._connection: connection.Connection | None = None
+
+    @property
+    def kinds(self) -> Mapping[str, kinds.Kind]:
+        """Its declared kinds by name: what submission checks against."""
+        return MappingProxyType(self._kinds)
+
+    @property
+    def handlers(self) -> Mapping[str, handler.Handler]:
+        """Its handlers by the name of their kind: what a worker runs."""
+        return MappingProxyType(self._handlers)
+
+    @overload
+    def job(self, function: Callable[P, R], /) -> JobHandle[P, R]: ...
+
+    @overload
+    def job(
+        self,
+        *,
+        name: str | None = None,
+        queue: str = model.DEFAULT_QUEUE,
+        lane: str = "long",
+        priority: int = model.DEFAULT_PRIORITY,
+        attempts: int = 3,
+        backoff: float = 1.0,
+        timeout: float | None = None,
+        tags: Sequence[str] = (),
+        versions: Sequence[int] = (1,),
+        runs_in: handler.RunsIn | None = None,
+    ) -> Callable[[Callable[P, R]], JobHandle[P, R]]: ...
+
+    def job(self, function: Any = None, /, *, name: str | None = None, runs_in: Any = None, **options: Any) -> Any:
+        """Declare a function as the handler of a kind; use it bare or with options.
+
+        The function takes named arguments, and a `Context` first if it wants one; annotations are checked at submission and
+        before it runs. Options: `name` of the kind (default `app.function`), `queue`, `lane` ("short" or "long"), `priority`
+        (0 first, 9 last), `attempts` in all, `backoff` in seconds (doubles), `timeout` in seconds for one attempt, `tags`,
+        payload `versions` understood (the last is submitted), `runs_in` ("loop" for async functions, "thread" for others,
+        "process" for what must be killable or hogs the CPU). Raises InvalidInput, at import, for a declaration that cannot work.
+        """
+
+        def declare(given: Callable[P, R]) -> JobHandle[P, R]:
+            if not inspect.isfunction(given):
+                raise errors.InvalidInput(f"{given!r:.80} is not a function: @app.job goes on top of a function")
+            made = _handler(name or f"{self.name}.{given.__name__}", given, runs_in, options)
+            if made.kind.name in self._handlers:
+                raise errors.InvalidInput(f"kind {made.kind.name} is declared twice in {self.name}: give one of them another name")
+            self._handlers[made.kind.name] = made
+            self._kinds[made.kind.name] = made.kind
+            return JobHandle(self, given, made, {})
+
+        return declare if function is None else declare(function)
+
+    def connect(
+        self, to: str | queues.Queue | None = None, *, key: str | None = None, domain: str | None = None
+    ) -> connection.Connection:
+        """Return a connection for `async with`: inside, the app's jobs can be submitted and awaited.
+
+        `to` is a store (`sqlite:///...`, `memory:`), a gateway (`http://...`, several with commas between; `key` is then an API
+        key), an open Queue, or None for the store that the settings in this working directory name. Jobs go to `domain`
+        unless they say otherwise. What is wrong with `to` is raised on entry.
+        """
+        return connection.Connection(self, _way(to, key), domain)
+
+    @property
+    def connection(self) -> connection.Connection:
+        """The open connection. Raises InvalidInput when there is none."""
+        if self._connection is None:
+            raise errors.InvalidInput(f"app {self.name} is not connected: use 'async with app.connect(URL):' around it")
+        return self._connection
+
+    def attach(self, made: connection.Connection) -> None:
+        """Submit through this connection from now on. Raises InvalidInput when there is another."""
+        if self._connection is not None:
+            raise errors.InvalidInput(f"app {self.name} is connected already: leave the other 'async with' first")
+        self._connection = made
+
+    def detach(self, made: connection.Connection) -> None:
+        """Forget the connection, if it is the current one."""
+        if self._connection is made:
+            self._connection = None
+
+
+class JobHandle(Generic[P, R]):
+    """A declared job: call it and the function runs here and now; submit it and a worker runs it."""
+
+    def __init__(self, app: Callboard, function: Callable[P, R], declared: handler.Handler, options: Mapping[str, Any]) -> None:
+        self.app = app
+        self.handler = declared
+        self._options = dict(options)
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        function: Callable[P, R] = self.handler.function
+        return function(*args, **kwargs)
+
+    @property
+    def kind(self) -> kinds.Kind:
+        return self.handler.kind
+
+    def options(self, **options: Any) -> JobHandle[P, R]:
+        """Return this job with options of one submission: what `POST /v1/jobs` takes, such as `delay`, `priority`, `id`, `tags`."""
+        for name in options:
+            if name not in _OPTIONS:
+                raise errors.InvalidInput(f"{self.kind.name} has no option {name!r}: it takes {', '.join(sorted(_OPTIONS))}")
+        return JobHandle(self.app, self.handler.function, self.handler, {**self._options, **options})
+
+    async def submit(self, **args: Any) -> connection.Submitted:
+        """Submit one job; when this returns, it is durable.
+
+        Raises InvalidArguments and other InvalidInput (nothing is stored), IdConflict, IdExpired, StoreError or Unreachable.
+        """
+        return (await self.app.connection.submit(self.handler, [self.submission(args)]))[0]
+
+    async def submit_many(self, args: Sequence[Mapping[str, Any]]) -> list[connection.Submitted]:
+        """Submit one job for each mapping of arguments: all are checked first, then stored together; results in their order.
+
+        Raises as `submit`, `data["index"]` naming the first that was refused.
+        """
+        return await self.app.connection.submit(self.handler, [self.submission(each) for each in args])
+
+    def submission(self, args: Mapping[str, Any]) -> submission.Submission:
+        """Return what would be submitted for these arguments, unchecked."""
+        options = dict(self._options)
+        if isinstance(options.get("tags"), list):
+            options["tags"] = tuple(options["tags"])
+        return submission.Submission(kind=self.kind.name, args=dict(args), **options)
+
+
+def _way(to: str | queues.Queue | None, key: str | None) -> connection.Way:
+    if to is None:
+        file = Path(settings.FILE)
+        to = settings.load(file if file.exists() else None, os.environ).store_url
+    return connection.StoreWay(to)
+
+
+def _handler(name: str, function: Callable[..., Any], runs_in: Any, options: dict[str, Any]) -> handler.Handler:
+    model.check_kind(name)
+    arguments = shape.Arguments(name, function)
+    return handler.Handler(_kind(name, arguments.encode, **options), function, runs_in, arguments)
+
+
+def _kind(
+    name: str,
+    check: Callable[[dict[str, Any]], bytes],
+    *,
+    queue: str = model.DEFAULT_QUEUE,
+    lane: str = "long",
+    priority: int = model.DEFAULT_PRIORITY,
+    attempts: int = 3,
+    backoff: float = 1.0,
+    timeout: float | None = None,
+    tags: Sequence[str] = (),
+    versions: Sequence[int] = (1,),
+) -> kinds.Kind:
+    """A kind of checked options: what is wrong with a declaration shows where it is declared, not at its first job."""
+    if lane not in ("short", "long"):
+        raise errors.InvalidInput(f"{name}: lane {lane!r:.40} is unknown: 'short' or 'long'")
+    if timeout is not None:
+        _in_range(name, "timeout", timeout, 0.001, _MOST_SECONDS)
+    for version in versions:
+        _in_range(name, "versions", version, 1, 1_000_000)
+    if not versions:
+        raise errors.InvalidInput(f"{name}: versions is empty: name the payload versions that it understands")
+    return kinds.Kind(
+        name=name,
+        queue=model.check_label(queue, "queue"),
+        lane=model.Lane.SHORT if lane == "short" else model.Lane.LONG,
+        priority=int(_in_range(name, "priority", priority, 0, 9)),
+        attempts=int(_in_range(name, "attempts", attempts, 1, model.MAX_ATTEMPTS)),
+        backoff=_in_range(name, "backoff", backoff, 0, 3_600),
+        timeout=timeout,
+        tags=model.check_tags(tuple(tags)),
+        versions=tuple(versions),
+        check=check,
+    )
+
+
+def _in_range(name: str, option: str, value: float, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise errors.InvalidInput(f"{name}: {option} {value!r:.40} is out of range: {low} to {high}")
+    return value

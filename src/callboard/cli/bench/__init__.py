@@ -1,0 +1,12 @@
+"""`callboard bench`: what this machine reaches, as figures, a JSON file and a plot. Nothing here is a test.
+
+Each module measures one thing on a deployment of its own, in a temporary directory that is removed again: `stream`
+(durable throughput), `web` (submissions over HTTP), `latency` (an idle system), `backlog` (claims in front of a full store),
+`idle` (what rest costs). `machine` says on what, `plot` draws, `report` ties them together.
+"""
+
+from __future__ import annotations
+
+from callboard.cli.bench.report import run
+
+__all__ = ["run"]

@@ -1,0 +1,78 @@
+"""A deployment to measure: started with the project's own command, in a directory of its own, stopped again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from callboard import errors
+from callboard.client import Client
+
+START_SECONDS = 30
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """Where it lives: its data directory, its agent's pid, its gateways' URLs with an admin key."""
+
+    data: Path
+    pid: int
+    urls: list[str]
+    key: str
+
+    @property
+    def store(self) -> str:
+        return f"sqlite://{self.data}/callboard.db"
+
+    async def nodes(self) -> list[dict[str, Any]]:
+        """Return the entries of its nodes."""
+        async with Client(self.urls, key=self.key) as client:
+            return await client.nodes()
+
+
+@contextlib.asynccontextmanager
+async def deploy(*, workers: int, slots: int, gateways: int = 1) -> AsyncIterator[Deployment]:
+    """Start `callboard up` with the bench's jobs and give it when all its nodes are ready."""
+    data = Path(tempfile.mkdtemp(prefix="callboard-bench-"))
+    command = [sys.executable, "-m", "callboard.cli", "up", "callboard.cli.bench.apps:app", "--data", str(data)]
+    command += ["--workers", str(workers), "--slots", str(slots), "--gateways", str(gateways), "--port", str(free_port())]
+    with (data / "up.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env=os.environ)
+    try:
+        yield await _ready(process, data, workers + gateways)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.wait()
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _ready(process: asyncio.subprocess.Process, data: Path, nodes: int) -> Deployment:
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            if process.returncode is not None:
+                raise errors.StartupError(f"callboard up ended: {(data / 'up.log').read_text()[-500:]}")
+            with contextlib.suppress(OSError, errors.CallboardError, ValueError):
+                local = json.loads((data / "local.json").read_text())
+                made = Deployment(data, process.pid, local["urls"], local["key"])
+                if len(await made.nodes()) >= nodes:
+                    return made
+            await asyncio.sleep(0.05)

@@ -1,0 +1,77 @@
+"""The commands there are, each by the name of its function: its module is imported when it is used, not before."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from typing import Final
+
+import cyclopts
+
+from callboard.cli import exits
+
+DEPLOYMENT: Final = cyclopts.Group("Deployment", sort_key=1)
+JOBS: Final = cyclopts.Group("Jobs", sort_key=2)
+AROUND: Final = cyclopts.Group("Around", sort_key=3)
+
+COMMANDS: Final[tuple[tuple[str, cyclopts.Group, str, str], ...]] = (
+    ("up", DEPLOYMENT, "callboard.cli.deployment:up", "Start Callboard on this machine."),
+    ("down", DEPLOYMENT, "callboard.cli.deployment:down", "Stop what 'up' started; running jobs get their grace time."),
+    ("nodes", DEPLOYMENT, "callboard.cli.nodes:nodes", "List the live nodes."),
+    ("submit", JOBS, "callboard.cli.submit:submit", "Submit a job."),
+    ("jobs", JOBS, "callboard.cli.jobs:jobs", "List jobs, newest first."),
+    ("job", JOBS, "callboard.cli.jobs:job", "Show a job, or follow it to its end."),
+    ("cancel", JOBS, "callboard.cli.jobs:cancel", "Cancel jobs."),
+    ("retry", JOBS, "callboard.cli.jobs:retry", "Run finished jobs again."),
+    ("queues", JOBS, "callboard.cli.queues:queues", "List queues with their jobs by state."),
+    ("pause", JOBS, "callboard.cli.queues:pause", "Pause queues: nothing of them is started."),
+    ("resume", JOBS, "callboard.cli.queues:resume", "Resume paused queues."),
+    ("demo", AROUND, "callboard.cli.demo:demo", "Watch nothing get lost, on your own files."),
+    ("bench", AROUND, "callboard.cli.bench:run", "Measure this machine."),
+    ("version", AROUND, "callboard.cli.commands:version", "Print the version."),
+)
+"""Name, group in the help, where its function is, and what the help says of it."""
+
+KEYS: Final[tuple[tuple[str, str, str], ...]] = (
+    ("create", "callboard.cli.keys:create", "Make an API key; it is shown once."),
+    ("list", "callboard.cli.keys:listed", "List API keys, without their secrets."),
+    ("revoke", "callboard.cli.keys:revoke", "Revoke API keys for good."),
+)
+
+
+def version() -> None:
+    """Print the version."""
+    print(metadata.version("callboard"))
+
+
+def _application(name: str, help: str, group: cyclopts.Group | None = None) -> cyclopts.App:
+    return cyclopts.App(
+        name=name,
+        help=help,
+        group=group,
+        help_format="plaintext",
+        help_formatter="default" if sys.stdout.isatty() else "plain",
+        version_flags=[],
+        default_parameter=cyclopts.Parameter(negative=(), show_default=False),
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+    )
+
+
+def _built() -> cyclopts.App:
+    root = _application("callboard", "Durable jobs: submitted from anywhere, never lost, run once they are wanted.")
+    words = (f"{code.value} {code.name.lower().replace('_', ' ')}" for code in exits.Exit)
+    root.help_epilogue = f"Exit codes: {', '.join(words)}."
+    for place, (name, group, path, text) in enumerate(COMMANDS):
+        root.command(path, name=name, help=text, group=group, sort_key=place)
+    keys = _application("key", "Make, list and revoke API keys.", AROUND)
+    keys.help_epilogue = ""
+    for place, (name, path, text) in enumerate(KEYS):
+        keys.command(path, name=name, help=text, sort_key=place)
+    root.command(keys)
+    return root
+
+
+app: Final = _built()

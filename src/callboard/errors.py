@@ -1,0 +1,273 @@
+"""Every error that Callboard raises on purpose, one tree.
+
+    CallboardError
+    ├── InvalidInput            invalid_input        what was given breaks a rule; nothing was changed
+    │   ├── InvalidName         invalid_name         a domain, queue, kind or tag outside the grammar
+    │   ├── InvalidId           invalid_id           not a UUIDv7, or one of the future
+    │   ├── InvalidTime         invalid_time         a time without an offset, or out of range
+    │   ├── InvalidArguments    invalid_arguments    arguments do not fit the kind's annotations
+    │   ├── InvalidSetting      invalid_setting      an unknown setting or a value out of range
+    │   └── TooLarge            too_large            a body, an argument or a result over its limit
+    ├── UnknownKind             unknown_kind         this process does not know the kind
+    ├── IdConflict              id_conflict          the id belongs to a job with another content
+    ├── IdExpired               id_expired           the id is older than finished jobs are kept
+    ├── JobNotFound             job_not_found        no such job, or it was purged
+    ├── NotFound                not_found            no such queue, node, key or address
+    ├── StateRefused            state_refused        the job's state does not allow this
+    ├── ClaimLost               claim_lost           the claim is no longer held: somebody else owns the job
+    ├── DocumentConflict        document_conflict    a document changed since it was read
+    ├── JobFailed               job_failed           the awaited job ended discarded or cancelled
+    ├── WaitTimeout             wait_timeout         the job is not finished yet
+    ├── Unsupported             unsupported          the engine lacks an ability
+    ├── Unauthorized            unauthorized         no key, or one that is unknown or revoked
+    ├── Forbidden               forbidden            the key's scopes or domain do not reach this
+    ├── StoreError
+    │   ├── StoreUnavailable    store_unavailable    out of reach for now; a retry may help
+    │   ├── StoreFull           store_full           no space left for the store; a retry may help
+    │   ├── StoreCorrupt        store_corrupt        the database file is damaged
+    │   ├── StoreForeign        store_foreign        the database belongs to another program
+    │   └── StoreTooNew         store_too_new        written by a newer Callboard
+    ├── Unreachable             unreachable          no gateway answered; a retry may help
+    └── StartupError
+        ├── PortInUse           port_in_use          another process listens there
+        ├── DataUnusable        data_unusable        the data directory cannot be used
+        ├── NetworkFileSystem   network_file_system  SQLite must not live on a network file system
+        ├── AlreadyRunning      already_running      another agent serves this data directory
+        ├── NotRunning          not_running          no agent serves this data directory
+        └── AppNotFound         app_not_found        MODULE:APP cannot be imported
+
+`code` is stable and part of the API (HTTP problem documents, exit messages); the message is one line that names the
+cause and the mend. `retryable` says whether the same request may succeed later without being changed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class CallboardError(Exception):
+    """Base of all. `data` holds JSON-shaped facts about this occurrence, for programs."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, **data: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.data)
+
+
+def _rebuild(cls: type[CallboardError], message: str, data: dict[str, Any]) -> CallboardError:
+    return cls(message, **data)
+
+
+class InvalidInput(CallboardError):
+    """Raised when what was given breaks a rule. Nothing was changed."""
+
+    code = "invalid_input"
+
+
+class InvalidName(InvalidInput):
+    """Raised when a domain, queue, kind or tag is outside the grammar."""
+
+    code = "invalid_name"
+
+
+class InvalidId(InvalidInput):
+    """Raised when a job id is not a UUIDv7 or lies more than five minutes in the future."""
+
+    code = "invalid_id"
+
+
+class InvalidTime(InvalidInput):
+    """Raised when a time has no offset from UTC or lies out of range."""
+
+    code = "invalid_time"
+
+
+class InvalidArguments(InvalidInput):
+    """Raised when arguments do not fit the annotations of the kind's handler."""
+
+    code = "invalid_arguments"
+
+
+class InvalidSetting(InvalidInput):
+    """Raised when a setting is unknown or its value out of range."""
+
+    code = "invalid_setting"
+
+
+class TooLarge(InvalidInput):
+    """Raised when a body, arguments or a result exceed their limit; `data["limit"]` is in bytes."""
+
+    code = "too_large"
+
+
+class UnknownKind(CallboardError):
+    """Raised when a kind must be known here (to validate or to run) and is not."""
+
+    code = "unknown_kind"
+
+
+class IdConflict(CallboardError):
+    """Raised when a job of this id exists with another kind, other arguments or other options."""
+
+    code = "id_conflict"
+
+
+class IdExpired(CallboardError):
+    """Raised when an id is so old that a finished job of it may have been purged: nobody can tell a retry from new work."""
+
+    code = "id_expired"
+
+
+class JobNotFound(CallboardError):
+    """Raised when no job has this id, or it was purged."""
+
+    code = "job_not_found"
+
+
+class NotFound(CallboardError):
+    """Raised when a queue, node, key or address does not exist."""
+
+    code = "not_found"
+
+
+class StateRefused(CallboardError):
+    """Raised when the job's state does not allow what was asked; `data["state"]` names the state."""
+
+    code = "state_refused"
+
+
+class ClaimLost(CallboardError):
+    """Raised when a claim is no longer held by the node that made it."""
+
+    code = "claim_lost"
+
+
+class DocumentConflict(CallboardError):
+    """Raised when a document's version is not the expected one."""
+
+    code = "document_conflict"
+    retryable = True
+
+
+class JobFailed(CallboardError):
+    """Raised to one who awaits a result when the job ended discarded or cancelled."""
+
+    code = "job_failed"
+
+
+class WaitTimeout(CallboardError):
+    """Raised when a job is not finished within the time somebody was ready to wait."""
+
+    code = "wait_timeout"
+    retryable = True
+
+
+class Unsupported(CallboardError):
+    """Raised when an engine is asked for an ability that it does not declare."""
+
+    code = "unsupported"
+
+
+class Unauthorized(CallboardError):
+    """Raised when a request carries no key, or one that is unknown or revoked."""
+
+    code = "unauthorized"
+
+
+class Forbidden(CallboardError):
+    """Raised when a key's scopes or domain do not reach what was asked."""
+
+    code = "forbidden"
+
+
+class StoreError(CallboardError):
+    """Base of what an engine raises. Nothing of the units in hand was applied, unless `data["unknown"]` is true."""
+
+    code = "store_error"
+
+
+class StoreUnavailable(StoreError):
+    """Raised when the store is out of reach or busy for now."""
+
+    code = "store_unavailable"
+    retryable = True
+
+
+class StoreFull(StoreError):
+    """Raised when the store has no space left."""
+
+    code = "store_full"
+    retryable = True
+
+
+class StoreCorrupt(StoreError):
+    """Raised when the database file is damaged."""
+
+    code = "store_corrupt"
+
+
+class StoreForeign(StoreError):
+    """Raised when the database belongs to another program."""
+
+    code = "store_foreign"
+
+
+class StoreTooNew(StoreError):
+    """Raised when the database needs a newer Callboard to read it."""
+
+    code = "store_too_new"
+
+
+class Unreachable(CallboardError):
+    """Raised by a client when no gateway answered within the retry budget."""
+
+    code = "unreachable"
+    retryable = True
+
+
+class StartupError(CallboardError):
+    """Base of what keeps a command or a node from starting."""
+
+    code = "startup_error"
+
+
+class PortInUse(StartupError):
+    """Raised when another process listens on the port."""
+
+    code = "port_in_use"
+
+
+class DataUnusable(StartupError):
+    """Raised when the data directory cannot be created, read or written."""
+
+    code = "data_unusable"
+
+
+class NetworkFileSystem(StartupError):
+    """Raised when the database would lie on a network file system, where SQLite's locks cannot be trusted."""
+
+    code = "network_file_system"
+
+
+class AlreadyRunning(StartupError):
+    """Raised when another agent serves this data directory."""
+
+    code = "already_running"
+
+
+class NotRunning(StartupError):
+    """Raised when no agent serves this data directory."""
+
+    code = "not_running"
+
+
+class AppNotFound(StartupError):
+    """Raised when MODULE:APP cannot be imported or is not a Callboard."""
+
+    code = "app_not_found"

@@ -1,0 +1,218 @@
+"""The documents of the HTTP API: what a gateway writes and a client reads, one struct each.
+
+Only shapes: the gateway fills them from its model, the client hands them to its user. Times are aware datetimes in UTC.
+Readers ignore fields they do not know, so fields may be added.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+TERMINAL = frozenset({"completed", "discarded", "cancelled"})
+"""The states in which a job is finished."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a running job says it is; `total` is 0 when unknown."""
+
+    done: float
+    total: float
+    note: str
+
+
+class AttemptError(msgspec.Struct, frozen=True, kw_only=True):
+    """What went wrong in one attempt."""
+
+    run: int
+    fence: int
+    attempt: int
+    code: str
+    type: str
+    message: str
+    traceback: str
+    at: datetime
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job, as lists show it."""
+
+    id: str
+    domain: str
+    kind: str
+    version: int
+    queue: str
+    lane: str
+    """`short` or `long`."""
+    state: str
+    priority: int
+    tags: tuple[str, ...]
+    args: Any
+    submitted_at: datetime
+    run_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    run: int
+    fence: int
+    attempts: int
+    max_attempts: int
+    deaths: int
+    timeout: float | None
+    """Seconds that one attempt may take."""
+    backoff: float
+    """Seconds before the second attempt."""
+    cancel_requested: bool
+    result: Any
+    reason: str | None
+    progress: Progress | None
+    node: str | None
+    """The node that runs it, in hexadecimal."""
+    meta: dict[str, str]
+
+    @property
+    def finished(self) -> bool:
+        return self.state in TERMINAL
+
+
+class JobDetail(Job, frozen=True, kw_only=True):
+    """A job with what is only looked up for one."""
+
+    errors: list[AttemptError] = []
+    waiting_for: str | None = None
+    """Why it cannot start now, in words: no live worker knows its kind."""
+
+
+class Jobs(msgspec.Struct, frozen=True):
+    """A page of jobs, newest first; `cursor` asks for the next page and is null at the end."""
+
+    jobs: list[Job]
+    cursor: str | None
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The acknowledgement of a submission: the job is stored durably."""
+
+    id: str
+    domain: str
+    state: str
+    created: bool
+    """False when an equal job of this id was there already."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why one job of a batch was not stored."""
+
+    code: str
+    detail: str
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """One job of a batch that was not stored."""
+
+    id: str
+    error: Refusal
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """`Receipt` or `Refused`, as a client reads them."""
+
+    id: str
+    domain: str = ""
+    state: str = ""
+    created: bool = False
+    error: Refusal | None = None
+
+
+class BatchResults(msgspec.Struct, frozen=True):
+    """One result for each job of a batch, in its order."""
+
+    results: list[Answered]
+
+
+class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which jobs somebody waits for: up to 1,000 ids, and for how many seconds (60 at most)."""
+
+    ids: list[str]
+    seconds: float = 0
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The jobs of a watch that are finished (maybe not all of them in one answer), and the ids that nobody knows."""
+
+    jobs: list[Job]
+    unknown: list[str]
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """What a cancel or a retry led to: `cancelled`, `cancel_requested` or `available`."""
+
+    id: str
+    state: str
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """A queue with its jobs by state; a count is exact to 10,000, then the text `10,000+`."""
+
+    domain: str
+    queue: str
+    paused: bool
+    counts: dict[str, int | str]
+
+
+class Queues(msgspec.Struct, frozen=True):
+    queues: list[Queue]
+
+
+class Paused(msgspec.Struct, frozen=True):
+    """Whether a queue is paused now."""
+
+    queue: str
+    paused: bool
+
+
+class Nodes(msgspec.Struct, frozen=True):
+    """The live nodes, each as it describes itself."""
+
+    nodes: list[dict[str, Any]]
+
+
+class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is asked for when a key is made."""
+
+    name: str
+    scopes: list[str]
+    domain: str | None = None
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key without its secret."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    domain: str
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+
+class MintedKey(Key, frozen=True, kw_only=True):
+    """A new API key; `key` is the token to send as `Authorization: Bearer`, told this once."""
+
+    key: str
+
+
+class Keys(msgspec.Struct, frozen=True):
+    keys: list[Key]
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """An error (RFC 9457). `code` is stable; further members hold the facts of the occurrence."""
+
+    type: str = "about:blank"
+    title: str = ""
+    status: int = 0
+    detail: str = ""
+    code: str = ""
+    retryable: bool = False

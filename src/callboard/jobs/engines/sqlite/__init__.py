@@ -1,0 +1,19 @@
+"""The SQLite store: one file, any number of processes of one machine. `open` is its entry point.
+
+`files` opens and checks the file, `lock` queues the writers, `schema` holds the tables, `routes` their dictionaries,
+`writes` applies operations inside a transaction, `reads` answers questions, `engine` ties them to the seam.
+"""
+
+from __future__ import annotations
+
+from callboard.jobs.engines.sqlite import engine, files
+
+
+def open(url: str) -> engine.SqliteEngine:
+    """Open `sqlite:///absolute/path.db` (or `sqlite:relative.db`), making the file when it is not there.
+
+    Raises InvalidSetting, DataUnusable, NetworkFileSystem, StoreForeign, StoreTooNew, StoreCorrupt, StoreFull.
+    """
+    path = files.path_of(url)
+    files.prepare(path)
+    return engine.SqliteEngine(path)

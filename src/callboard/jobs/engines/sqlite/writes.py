@@ -1,0 +1,521 @@
+"""Operations as statements, inside a transaction that `engine` opens and commits.
+
+Runs of single-operation units of the same kind (the common case: submissions, ends of claims) become few big statements:
+each step of SQLite hands the interpreter's lock to another thread and has to win it back, so a step a row would
+starve beside a busy event loop. When such a statement did not touch every row it should have, it is undone and its
+operations are applied one by one, which finds out which guard failed.
+"""
+
+from __future__ import annotations
+
+import json
+from binascii import unhexlify
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, Final, TypeVar
+
+import apsw
+import msgspec
+
+from callboard.jobs import engine as seam
+from callboard.jobs import model, states
+from callboard.jobs.engines.sqlite import routes, schema
+
+CHUNKS: Final = (256, 64, 16, 4, 1)
+"""Rows of a big statement: few sizes, so that each text is prepared once (and stays under apsw's 16 KiB for cached ones)."""
+INLINE_BYTES: Final = 8192
+"""Bytes of arguments or results up to which they travel inside the JSON of a big statement."""
+MAX_ROUTES: Final = 200
+"""Routes asked in one statement (SQLite's bound for compounds is 500)."""
+CLAIMED_BOUND: Final = 100_000
+
+_CREATED: Final = (seam.Created(),)
+_SETTLED: Final = {state: (seam.Settled(state),) for state in model.State}
+
+Row = tuple[Any, ...]
+T = TypeVar("T")
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _values(columns: int, rows: int) -> str:
+    one = "(" + ",".join("?" * columns) + ")"
+    return ",".join([one] * rows)
+
+
+def _texts(make: Callable[[int], str]) -> dict[int, str]:
+    return {size: make(size) for size in CHUNKS}
+
+
+_INSERT: Final = _texts(
+    lambda n: f"INSERT INTO jobs({schema.INSERTED}) VALUES {_values(17, n)} ON CONFLICT DO NOTHING"
+)
+_INSERT_TAGS: Final = _texts(lambda n: f"INSERT OR IGNORE INTO job_tags VALUES {_values(3, n)}")
+_SETTLE: Final = (
+    "UPDATE jobs INDEXED BY jobs_identity SET state = v.state, run_at = v.run_at, attempts = v.attempts,"
+    " deaths = v.deaths, finished_at = v.finished_at, result = v.result, reason = v.reason, node = NULL,"
+    " progress = CASE WHEN v.state >= 6 THEN progress END FROM (SELECT value ->> 0 AS domain, unhex(value ->> 1) AS id,"
+    " value ->> 2 AS fence, unhex(value ->> 3) AS node, value ->> 4 AS state, value ->> 5 AS run_at,"
+    " value ->> 6 AS attempts, value ->> 7 AS deaths, value ->> 8 AS finished_at, unhex(value ->> 9) AS result,"
+    " value ->> 10 AS reason FROM json_each(?)) AS v"
+    " WHERE jobs.domain = v.domain AND jobs.id = v.id AND +jobs.fence = v.fence AND +jobs.node = v.node"
+    " AND +jobs.state = 3 AND +jobs.cancel_requested = 0"
+)
+_CANDIDATES: Final = (
+    "SELECT * FROM (SELECT seq, priority, run_at FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND route = ?"
+    " ORDER BY priority, run_at, seq LIMIT ?)"
+)
+_CLAIMED: Final = (
+    "SELECT json_group_array(json_array(seq, hex(id), route, priority, run_at, fence, run, attempts, max_attempts, deaths,"
+    f" codec, hex(digest), CASE WHEN length(args) <= {INLINE_BYTES} THEN hex(args) END, tags, meta, backoff, timeout,"
+    " submitted_at)) FROM jobs WHERE seq IN (SELECT value FROM json_each(?))"
+)
+_claimed = msgspec.json.Decoder(
+    list[
+        tuple[
+            int, str, int, int, int, int, int, int, int, int, int, str, str | None, str | None, str | None, int, int | None, int
+        ]
+    ]
+)
+_UPDATE: Final = (
+    "UPDATE jobs SET state = ?, priority = ?, run_at = ?, fence = ?, run = ?, attempts = ?, deaths = ?, node = ?,"
+    " cancel_requested = ?, started_at = ?, finished_at = ?, result = ?, reason = ?, progress = ? WHERE seq = ?"
+)
+
+
+class Writes:
+    """Applies operations through one connection. Not shared between threads; between `begin` and the commit only."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._db = connection
+        self._routes = routes.Routes(connection)
+        self._deltas: Counter[tuple[int, model.State]] = Counter()
+        self._claimed: dict[tuple[str, bytes], int] = {}
+        self._verbs: dict[type[seam.Op], Callable[[Any], seam.Result]] = {
+            seam.Put: self._put,
+            seam.Require: self._require,
+            seam.Claim: self._claim,
+            seam.Settle: self._settle,
+            seam.Release: self._release,
+            seam.Renew: self._renew,
+            seam.Cancel: self._cancel,
+            seam.Retry: self._retry,
+            seam.Expire: self._expire,
+            seam.Promote: self._promote,
+            seam.Purge: self._purge,
+            seam.PutDocument: self._put_document,
+        }
+
+    def apply(self, units: Sequence[seam.Unit]) -> list[seam.UnitResult]:
+        """Apply units in their order, and the differences of the counts with them."""
+        self._deltas.clear()
+        self._routes.refresh_if_grown()
+        results: list[seam.UnitResult] = []
+        for kind, run in groupby(units, _bulk):
+            if kind is seam.Put:
+                for chunk in _chunks([unit[0] for unit in run]):
+                    results.extend(self._together(chunk, self._put_many))
+            elif kind is seam.Settle:
+                results.extend(self._together([unit[0] for unit in run], self._settle_many))
+            else:
+                results.extend(map(self._unit, run))
+        self._db.executemany(
+            "INSERT INTO counts VALUES(?, ?, ?) ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs",
+            [(route, int(state), n) for (route, state), n in self._deltas.items() if n],
+        )
+        return results
+
+    def rolled_back(self) -> None:
+        """Forget what a transaction that was rolled back had made known."""
+        self._routes.forget()
+
+    # Units
+
+    def _unit(self, unit: seam.Unit) -> seam.UnitResult:
+        if len(unit) == 1:
+            result = self._verbs[type(unit[0])](unit[0])
+            return seam.Refused(0, result) if isinstance(result, GUARDS) else (result,)
+        deltas = self._deltas.copy()
+        self._db.execute("SAVEPOINT unit")
+        results = []
+        for index, op in enumerate(unit):
+            results.append(self._verbs[type(op)](op))
+            if isinstance(results[-1], GUARDS):
+                self._undo(deltas)
+                return seam.Refused(index, results[-1])
+        self._db.execute("RELEASE unit")
+        return results
+
+    def _undo(self, deltas: Counter[tuple[int, model.State]]) -> None:
+        self._db.execute("ROLLBACK TO unit; RELEASE unit")
+        self._deltas = deltas
+        self._routes.forget()
+        self._routes.refresh()
+
+    def _together(
+        self, ops: list[Any], many: Callable[[list[Any]], list[seam.UnitResult] | None]
+    ) -> list[seam.UnitResult]:
+        """Apply single operations in one big statement, or one by one where a guard fails."""
+        deltas = self._deltas.copy()
+        self._db.execute("SAVEPOINT unit")
+        if (done := many(ops)) is not None:
+            self._db.execute("RELEASE unit")
+            return done
+        self._undo(deltas)
+        return [self._unit((op,)) for op in ops]
+
+    # Putting
+
+    def _put_many(self, puts: list[seam.Put]) -> list[seam.UnitResult] | None:
+        values: list[Any] = []
+        for put in puts:
+            if model.expired(put.job.id, put.now):
+                return None
+            route = self._routes.make(put.job)
+            values += schema.row(put.job, self._routes.by_number[route].domain, route)
+            self._deltas[route, put.job.state] += 1
+        self._db.execute(_INSERT[len(puts)], values)
+        if self._db.changes() != len(puts):
+            return None
+        self._put_tags([put.job for put in puts if put.job.tags])
+        return [_CREATED] * len(puts)
+
+    def _put_tags(self, jobs: list[model.Job]) -> None:
+        rows = [(self._routes.make_domain(job.domain), tag, job.id) for job in jobs for tag in job.tags]
+        for chunk in _chunks(rows):
+            self._db.execute(_INSERT_TAGS[len(chunk)], [value for row in chunk for value in row])
+
+    def _put(self, op: seam.Put) -> seam.Result:
+        job = op.job
+        domain = self._routes.make_domain(job.domain)
+        found = self._db.execute("SELECT state, digest FROM jobs WHERE domain = ? AND id = ?", (domain, job.id)).fetchone()
+        if found is not None:
+            state = schema.STATES[found[0]]
+            return seam.Same(state) if found[1] == job.digest else seam.Conflict(state)
+        if model.expired(job.id, op.now):
+            return seam.Stale()
+        route = self._routes.make(job)
+        self._db.execute(_INSERT[1], schema.row(job, domain, route))
+        self._put_tags([job])
+        self._deltas[route, job.state] += 1
+        return _CREATED[0]
+
+    # Claiming
+
+    def _claim(self, op: seam.Claim) -> seam.Result:
+        chosen: list[int] = []
+        for take in op.takes:
+            if len(chosen) >= op.limit:
+                break
+            numbers = self._routes.of_take(take)
+            chosen += self._candidates(numbers, min(take.limit, op.limit - len(chosen)), chosen)
+        if not chosen:
+            return seam.Claimed([])
+        picked = json.dumps(chosen)
+        rows = {row[0]: row for row in _claimed.decode(self._db.execute(_CLAIMED, (picked,)).get)}
+        self._db.execute(
+            "UPDATE jobs SET state = 3, fence = fence + 1, node = ?, started_at = ?, progress = NULL, reason = NULL"
+            " WHERE seq IN (SELECT value FROM json_each(?))",
+            (op.node, op.now, picked),
+        )
+        return seam.Claimed(self._claimed_jobs([rows[seq] for seq in chosen], op))
+
+    def _candidates(self, numbers: list[int], limit: int, taken: list[int]) -> list[int]:
+        """Return the first `limit` available jobs of some routes, without those that an earlier take of this claim has."""
+        reach = limit + len(taken)
+        found: list[Row] = []
+        for start in range(0, len(numbers), MAX_ROUTES):
+            part = numbers[start : start + MAX_ROUTES]
+            rows = self._db.execute(_candidates(len(part)), [value for number in part for value in (number, reach)]).get
+            found += json.loads(rows)
+        found.sort(key=lambda row: (row[1], row[2], row[0]))
+        known = set(taken)
+        return [row[0] for row in found if row[0] not in known][:limit]
+
+    def _claimed_jobs(self, rows: list[Row], op: seam.Claim) -> list[model.Job]:
+        """Return claimed rows of `_CLAIMED` as jobs, and remember their routes for when they end here."""
+        if len(self._claimed) > CLAIMED_BOUND:
+            self._claimed.clear()
+        jobs = []
+        for seq, id, number, priority, run_at, fence, run, attempts, max_attempts, deaths, *rest in rows:
+            codec, digest, args, tags, meta, backoff, timeout, submitted_at = rest
+            route = self._routes.by_number[number]
+            job = model.Job(
+                id=unhexlify(id),
+                kind=route.kind,
+                domain=route.name,
+                queue=route.queue,
+                lane=route.lane,
+                version=route.version,
+                state=model.State.RUNNING,
+                priority=priority,
+                codec=codec,
+                args=self._args(seq) if args is None else unhexlify(args),
+                digest=unhexlify(digest),
+                tags=tuple(tags.split(",")) if tags else (),
+                meta=schema.meta(meta) if meta else {},
+                max_attempts=max_attempts,
+                backoff=backoff,
+                timeout=timeout,
+                submitted_at=submitted_at,
+                run_at=run_at,
+                started_at=op.now,
+                run=run,
+                fence=fence + 1,
+                attempts=attempts,
+                deaths=deaths,
+                node=op.node,
+            )
+            self._claimed[route.name, job.id] = number
+            jobs.append(job)
+        for number, n in Counter(row[2] for row in rows).items():
+            self._moved(number, model.State.AVAILABLE, model.State.RUNNING, n)
+        return jobs
+
+    def _args(self, seq: int) -> bytes:
+        args: bytes = self._db.execute("SELECT args FROM jobs WHERE seq = ?", (seq,)).get
+        return args
+
+    # Ending claims
+
+    def _settle_many(self, ops: list[seam.Settle]) -> list[seam.UnitResult] | None:
+        rows: list[Row] = []
+        moved: list[tuple[int, model.State]] = []
+        for op in ops:
+            number = self._claimed.get((op.domain, op.id))
+            if number is None:
+                return None
+            out = op.outcome
+            result = None if out.result is None else out.result.hex()
+            row = (self._routes.by_number[number].domain, op.id.hex(), op.fence, op.node.hex(), out.state, out.run_at)
+            rows.append((*row, out.attempts, out.deaths, out.finished_at, result, out.reason))
+            moved.append((number, out.state))
+        self._db.execute(_SETTLE, (_encode(rows).decode(),))
+        if self._db.changes() != len(ops):
+            return None
+        for (number, state), n in Counter(moved).items():
+            self._moved(number, model.State.RUNNING, state, n)
+        self._append_errors([(op.domain, op.id, op.error) for op in ops if op.error is not None])
+        for op in ops:
+            del self._claimed[op.domain, op.id]
+        return [_SETTLED[op.outcome.state] for op in ops]
+
+    def _settle(self, op: seam.Settle) -> seam.Result:
+        seq, job = self._find(op.domain, op.id)
+        if job is None or not _owns(job, op.node, op.fence):
+            return _lost(job)
+        return self._end(seq, job, states.Ended(op.outcome, op.if_cancelled, op.error))
+
+    def _release(self, op: seam.Release) -> seam.Result:
+        seq, job = self._find(op.domain, op.id)
+        if job is None or not _owns(job, op.node, op.fence):
+            return _lost(job)
+        return self._end(seq, job, states.released(job, op.now))
+
+    def _end(self, seq: int, job: model.Job, ended: states.Ended) -> seam.Settled:
+        after = states.settled(job, ended)
+        self._update(seq, job, after)
+        self._claimed.pop(job.key, None)
+        if ended.error is not None:
+            self._append_errors([(job.domain, job.id, ended.error)])
+        return seam.Settled(after.state)
+
+    def _append_errors(self, rows: list[tuple[str, bytes, model.AttemptError]]) -> None:
+        if rows:
+            self._db.executemany(
+                "INSERT OR IGNORE INTO attempt_errors VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (self._routes.domain(domain), id, e.run, e.fence, *_error_columns(e)) for domain, id, e in rows
+                ],
+            )
+
+    def _expire(self, op: seam.Expire) -> seam.Result:
+        query = (
+            f"SELECT seq, {schema.COLUMNS} FROM jobs INDEXED BY jobs_running WHERE state = 3"
+            " AND node IN (SELECT unhex(value) FROM json_each(?)) LIMIT ?"
+        )
+        nodes = json.dumps([node.hex() for node in op.nodes])
+        ended: list[model.Job] = []
+        rows: list[Row] = self._db.execute(query, (nodes, op.limit)).fetchall()
+        for row in rows:
+            job = schema.job(row[1:], self._routes.by_number)
+            end = states.died(job, op.now)
+            self._end(row[0], job, end)
+            ended.append(states.settled(job, end))
+        if len(ended) < op.limit:
+            self._db.execute("DELETE FROM nodes WHERE node IN (SELECT unhex(value) FROM json_each(?))", (nodes,))
+        return seam.Expired(ended)
+
+    def _renew(self, op: seam.Renew) -> seam.Result:
+        self._db.execute(
+            "INSERT INTO nodes VALUES(?, ?) ON CONFLICT DO UPDATE SET renewed_at = max(renewed_at, excluded.renewed_at)",
+            (op.node, op.now),
+        )
+        owned = "SELECT domain, id, fence, cancel_requested, seq FROM jobs INDEXED BY jobs_running WHERE state = 3 AND node = ?"
+        held = {(row[0], row[1], row[2]): row for row in self._db.execute(owned, (op.node,))}
+        lost, wished, moved = [], [], []
+        for domain, id, fence, progress in op.claims:
+            row = held.get((self._routes.domain(domain), id, fence))
+            if row is None:
+                lost.append((domain, id, fence))
+                continue
+            if row[3]:
+                wished.append((domain, id, fence))
+            if progress is not None:
+                moved.append((schema.progress(progress), row[4]))
+        self._db.executemany("UPDATE jobs SET progress = ? WHERE seq = ?", moved)
+        return seam.Renewed(tuple(lost), tuple(wished))
+
+    # What people ask, and time
+
+    def _cancel(self, op: seam.Cancel) -> seam.Result:
+        seq, job = self._find(op.domain, op.id)
+        after = None if job is None else states.cancelled(job, op.now)
+        if job is None or after is None:
+            return seam.NotAllowed(None if job is None else job.state)
+        self._update(seq, job, after)
+        return seam.Became(after.state, after.node)
+
+    def _retry(self, op: seam.Retry) -> seam.Result:
+        seq, job = self._find(op.domain, op.id)
+        after = None if job is None else states.retried(job, op.now)
+        if job is None or after is None:
+            return seam.NotAllowed(None if job is None else job.state)
+        self._update(seq, job, after)
+        return seam.Became(after.state)
+
+    def _promote(self, op: seam.Promote) -> seam.Result:
+        numbers = json.dumps(self._routes.of_queues(op.queues))
+        due = (
+            "SELECT json_group_array(json_array(seq, route, state)) FROM (SELECT seq, route, state FROM jobs"
+            " INDEXED BY jobs_due WHERE state IN (1, 4) AND route IN (SELECT value FROM json_each(?)) AND run_at <= ?"
+            " ORDER BY run_at, seq LIMIT ?)"
+        )
+        rows = json.loads(self._db.execute(due, (numbers, op.now, op.limit)).get)
+        if rows:
+            picked = json.dumps([row[0] for row in rows])
+            self._db.execute("UPDATE jobs SET state = 2 WHERE seq IN (SELECT value FROM json_each(?))", (picked,))
+        for _, route, state in rows:
+            self._moved(route, schema.STATES[state], model.State.AVAILABLE)
+        return seam.Promoted(len(rows))
+
+    def _purge(self, op: seam.Purge) -> seam.Result:
+        domain = self._routes.domain(op.domain)
+        finished = (
+            "SELECT coalesce(sum(jobs), 0) FROM counts WHERE state >= 6"
+            " AND route IN (SELECT route FROM routes WHERE domain = ?)"
+        )
+        excess = self._db.execute(finished, (domain,)).get + self._unwritten(op.domain) - op.keep
+        oldest = (
+            "SELECT json_group_array(json_array(seq, hex(id), route, state, tags, finished_at, attempts + deaths + run)) FROM"
+            " (SELECT * FROM jobs INDEXED BY jobs_finished WHERE state >= 6 AND domain = ? AND finished_at < ?"
+            " ORDER BY finished_at, seq LIMIT ?)"
+        )
+        rows = json.loads(self._db.execute(oldest, (domain, max(op.before, op.spare), op.limit)).get)
+        gone = [row for index, row in enumerate(rows) if row[5] < op.before or (index < excess and row[5] < op.spare)]
+        self._remove(domain, gone)
+        return seam.Purged(len(gone))
+
+    def _unwritten(self, name: str) -> int:
+        """Return by how much this transaction, so far, changed the number of a domain's finished jobs."""
+        return sum(
+            n
+            for (route, state), n in self._deltas.items()
+            if state in model.TERMINAL and self._routes.by_number[route].name == name
+        )
+
+    def _remove(self, domain: int, rows: list[Row]) -> None:
+        if not rows:
+            return
+        self._db.execute(
+            "DELETE FROM jobs WHERE seq IN (SELECT value FROM json_each(?))", (json.dumps([row[0] for row in rows]),)
+        )
+        tags = [(domain, tag, unhexlify(row[1])) for row in rows if row[4] for tag in row[4].split(",")]
+        self._db.executemany("DELETE FROM job_tags WHERE domain = ? AND tag = ? AND id = ?", tags)
+        troubled = [row[1] for row in rows if row[3] != model.State.COMPLETED or row[6] > 2]
+        self._db.execute(
+            "DELETE FROM attempt_errors WHERE domain = ? AND id IN (SELECT unhex(value) FROM json_each(?))",
+            (domain, json.dumps(troubled)),
+        )
+        for row in rows:
+            self._deltas[row[2], schema.STATES[row[3]]] -= 1
+
+    # Documents
+
+    def _require(self, op: seam.Require) -> seam.Result:
+        version = self._version(op.domain, op.path)
+        return seam.Held() if version == op.version else seam.Changed(version)
+
+    def _put_document(self, op: seam.PutDocument) -> seam.Result:
+        version = self._version(op.domain, op.path)
+        if version != op.expect:
+            return seam.Changed(version)
+        self._db.execute(
+            "INSERT INTO documents VALUES(?, ?, ?, ?) ON CONFLICT DO UPDATE SET version = excluded.version, body = excluded.body",
+            (self._routes.make_domain(op.domain), op.path, version + 1, op.body),
+        )
+        return seam.Stored(version + 1)
+
+    def _version(self, domain: str, path: str) -> int:
+        query = "SELECT version FROM documents WHERE domain = ? AND path = ?"
+        version: int = self._db.execute(query, (self._routes.domain(domain), path)).get or 0
+        return version
+
+    # Rows
+
+    def _find(self, domain: str, id: bytes) -> tuple[int, model.Job | None]:
+        query = f"SELECT seq, {schema.COLUMNS} FROM jobs WHERE domain = ? AND id = ?"
+        row = self._db.execute(query, (self._routes.domain(domain), id)).fetchone()
+        return (0, None) if row is None else (row[0], schema.job(row[1:], self._routes.by_number))
+
+    def _update(self, seq: int, before: model.Job, job: model.Job) -> None:
+        values: Row = (int(job.state), job.priority, job.run_at, job.fence, job.run, job.attempts, job.deaths, job.node)
+        values += (job.cancel_requested, job.started_at, job.finished_at, job.result, job.reason)
+        self._db.execute(_UPDATE, (*values, schema.progress(job.progress), seq))
+        if job.state != before.state:
+            self._moved(self._routes.make(job), before.state, job.state)
+
+    def _moved(self, route: int, before: model.State, after: model.State, jobs: int = 1) -> None:
+        self._deltas[route, before] -= jobs
+        self._deltas[route, after] += jobs
+
+
+GUARDS: Final = (seam.Conflict, seam.Stale, seam.Changed, seam.Lost, seam.NotAllowed)
+"""Results that refuse a unit."""
+
+
+def _bulk(unit: seam.Unit) -> type[seam.Op] | None:
+    """Return the kind of a unit that goes into a big statement with its neighbours, None for the others."""
+    if len(unit) == 1:
+        op = unit[0]
+        if type(op) is seam.Put:
+            return seam.Put
+        if type(op) is seam.Settle and len(op.outcome.result or b"") <= INLINE_BYTES:
+            return seam.Settle
+    return None
+
+
+def _chunks(items: list[T]) -> Iterator[list[T]]:
+    start = 0
+    while start < len(items):
+        size = next(size for size in CHUNKS if size <= len(items) - start)
+        yield items[start : start + size]
+        start += size
+
+
+def _candidates(routes: int) -> str:
+    union = " UNION ALL ".join([_CANDIDATES] * routes)
+    return f"SELECT json_group_array(json_array(seq, priority, run_at)) FROM ({union})"
+
+
+def _error_columns(e: model.AttemptError) -> Row:
+    return e.attempt, e.code, e.type, e.message, e.traceback, e.at, e.node
+
+
+def _owns(job: model.Job, node: bytes, fence: int) -> bool:
+    return job.state == model.State.RUNNING and job.node == node and job.fence == fence
+
+
+def _lost(job: model.Job | None) -> seam.Lost:
+    return seam.Lost(None, 0, None) if job is None else seam.Lost(job.state, job.fence, job.node)

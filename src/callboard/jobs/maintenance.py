@@ -1,0 +1,163 @@
+"""What keeps a store in order beside the workers: due jobs become available, old ones go, the claims of the dead end.
+
+`Maintenance` and `Expiry` are run by the one who answers for a store: the agent, while there are no domain controllers. Both
+only ask the `Queue`; both go on when the store was away. Nothing here decides who is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from callboard import errors
+from callboard.jobs import engine, model, queue
+from callboard.kit import backoff, clock, lifecycle
+
+PERIOD_SECONDS: Final = 0.5
+"""Between two looks. Workers promote what they can take by themselves; this is for what nobody is asking for just now."""
+PROMOTED_AT_ONCE: Final = 1_000
+PURGED_AT_ONCE: Final = 2_000
+PURGES_IN_A_ROUND: Final = 20
+AGE_LOOK_SECONDS: Final = 10.0
+"""Between two looks for what is too old, while there are not too many."""
+DUE: Final = frozenset({model.State.SCHEDULED, model.State.RETRYABLE})
+
+log = structlog.get_logger()
+
+
+class Maintenance(lifecycle.Lifecycle):
+    """Promotes and purges, every domain, until stopped."""
+
+    def __init__(
+        self,
+        queue: queue.Queue,
+        *,
+        age_seconds: float,
+        keep: int,
+        spare_seconds: float = model.IDEMPOTENCY_SECONDS,
+        period_seconds: float = PERIOD_SECONDS,
+    ) -> None:
+        super().__init__()
+        self._queue = queue
+        self._age = round(age_seconds * clock.SECOND)
+        self._keep = keep
+        self._spare = round(spare_seconds * clock.SECOND)
+        self._period = period_seconds
+        self._aged: dict[str, int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def round(self) -> bool:
+        """Do what is due now; True when there is more of it. Raises StoreError."""
+        more = False
+        for domain in await self._queue.domains():
+            counts = await self._queue.counts(domain)
+            more |= await self._promote(counts)
+            more |= await self._purge(domain, counts)
+        return more
+
+    async def _start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="maintenance")
+
+    async def _stop(self) -> None:
+        await _ended(self._task)
+
+    async def _run(self) -> None:
+        delays = backoff.Backoff(self._period, 5.0)
+        while True:
+            try:
+                more = await self.round()
+                delays.succeeded()
+                delay = 0.0 if more else self._period
+            except errors.StoreError as error:
+                delay = delays.failed()
+                log.warning("maintenance waits for the store", code=error.code, why=error.message)
+            await asyncio.sleep(delay)
+
+    async def _promote(self, counts: Sequence[model.Count]) -> bool:
+        pairs = tuple({(count.domain, count.queue): None for count in counts if count.state in DUE and count.jobs})
+        if not pairs:
+            return False
+        promote = engine.Promote(pairs, PROMOTED_AT_ONCE, self._queue.clock.now())
+        match await self._queue.write([(promote,)]):
+            case [[engine.Promoted(jobs)]]:
+                return jobs == PROMOTED_AT_ONCE
+        return False
+
+    async def _purge(self, domain: str, counts: Sequence[model.Count]) -> bool:
+        finished = sum(count.jobs for count in counts if count.state in model.TERMINAL)
+        if not finished or not (finished > self._keep or self._time_to_look(domain)):
+            return False
+        for _ in range(PURGES_IN_A_ROUND):
+            now = self._queue.clock.now()
+            purge = engine.Purge(domain, now - self._age, self._keep, now - self._spare, PURGED_AT_ONCE)
+            match await self._queue.write([(purge,)]):
+                case [[engine.Purged(jobs)]] if jobs == PURGED_AT_ONCE:
+                    continue
+            return False
+        self._aged.pop(domain, None)
+        return True
+
+    def _time_to_look(self, domain: str) -> bool:
+        now = self._queue.clock.boot()
+        if now < self._aged.get(domain, 0):
+            return False
+        self._aged[domain] = now + round(AGE_LOOK_SECONDS * 1e9)
+        return True
+
+
+class Expiry(lifecycle.Lifecycle):
+    """Ends the claims of dead nodes at once, and keeps at it while the store is away. `expired` hears (node, its jobs)."""
+
+    def __init__(self, queue: queue.Queue, expired: Callable[[bytes, Sequence[model.Job]], None]) -> None:
+        super().__init__()
+        self._queue = queue
+        self._expired = expired
+        self._dead: dict[bytes, None] = {}
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def dead(self, node: bytes) -> None:
+        """Say that a node is dead for good. Only for the one who made sure."""
+        self._dead[node] = None
+        self._news.set()
+
+    async def settled(self) -> None:
+        """Return when no dead node is left with claims, as far as was said."""
+        while self._dead:
+            await asyncio.sleep(0.01)
+
+    async def _start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="expiry")
+
+    async def _stop(self) -> None:
+        await _ended(self._task)
+
+    async def _run(self) -> None:
+        delays = backoff.Backoff(0.1, 2.0)
+        while True:
+            await self._news.wait()
+            try:
+                await self._expire(next(iter(self._dead)))
+                delays.succeeded()
+            except errors.StoreError as error:
+                delay = delays.failed()
+                log.warning("the dead wait for the store", nodes=len(self._dead), code=error.code, why=error.message)
+                await asyncio.sleep(delay)
+
+    async def _expire(self, node: bytes) -> None:
+        jobs = await self._queue.expire([node])
+        del self._dead[node]
+        if not self._dead:
+            self._news.clear()
+        self._expired(node, jobs)
+
+
+async def _ended(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

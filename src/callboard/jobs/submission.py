@@ -1,0 +1,156 @@
+"""From what a submitter says to a job that can be stored: defaults, checks, encoding, digest. The same for every way in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from callboard import errors
+from callboard.jobs import model, states
+from callboard.jobs.kinds import Kind
+from callboard.kit import clock, codec, uuid7
+
+MAX_DELAY = 10 * 366 * 86_400
+"""Seconds that a job may be delayed."""
+
+
+class Submission(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is said of a job at submission; the body of `POST /v1/jobs`. What is left out comes from the kind's declaration."""
+
+    kind: str
+    args: dict[str, Any] = {}
+    id: str | None = None
+    """A UUIDv7 made by the submitter, so that a repeated request makes no second job."""
+    domain: str | None = None
+    queue: str | None = None
+    lane: str | None = None
+    """`short` or `long`."""
+    version: int | None = None
+    priority: int | None = None
+    """0 (first) to 9 (last)."""
+    delay: float | None = None
+    """Seconds to wait; or `run_at`, not both."""
+    run_at: datetime | None = None
+    attempts: int | None = None
+    backoff: float | None = None
+    timeout: float | None = None
+    tags: tuple[str, ...] | None = None
+    meta: dict[str, str] | None = None
+
+
+_UNDECLARED = Kind(name="undeclared")
+
+
+def build(given: Submission, kinds: Mapping[str, Kind], now: int, *, max_payload: int = model.MAX_PAYLOAD) -> model.Job:
+    """Return the job that a submission makes at `now` (microseconds UTC).
+
+    A kind found in `kinds` gives the defaults and checks the arguments; another one is taken on trust, with general defaults.
+    Raises InvalidInput (and what is below it) naming the field; TooLarge for arguments over `max_payload` bytes.
+    """
+    kind = kinds.get(given.kind)
+    if kind is None:
+        model.check_kind(given.kind)
+        kind, args = _UNDECLARED, codec.pack(given.args, "args")
+    elif kind.check is not None:
+        args = kind.check(given.args)
+    else:
+        args = codec.pack(given.args, "args")
+    if len(args) > max_payload:
+        raise errors.TooLarge(
+            f"the arguments take {len(args)} bytes, the limit is {max_payload}: put big data into a file and pass its name",
+            limit=max_payload,
+        )
+    id = _id(given.id, now)
+    timeout = given.timeout if given.timeout is not None else kind.timeout
+    job = model.Job(
+        id=id,
+        kind=given.kind,
+        domain=model.DEFAULT_DOMAIN if given.domain is None else model.check_domain(given.domain),
+        queue=kind.queue if given.queue is None else model.check_label(given.queue, "queue"),
+        lane=kind.lane if given.lane is None else _lane(given.lane),
+        version=kind.version if given.version is None else _between(given.version, 1, 1_000_000, "version"),
+        priority=kind.priority if given.priority is None else _between(given.priority, 0, 9, "priority"),
+        args=args,
+        digest=_digest(given, args),
+        tags=kind.tags if given.tags is None else model.check_tags(given.tags),
+        meta={} if given.meta is None else _meta(given.meta),
+        max_attempts=kind.attempts if given.attempts is None else _between(given.attempts, 1, model.MAX_ATTEMPTS, "attempts"),
+        backoff=_micros(kind.backoff if given.backoff is None else given.backoff, 0, 3_600, "backoff"),
+        timeout=None if timeout is None else _micros(timeout, 0.001, 30 * 86_400, "timeout"),
+        run_at=_run_at(given, now),
+    )
+    return states.submitted(job, now)
+
+
+def _digest(given: Submission, args: bytes) -> bytes:
+    if given == Submission(kind=given.kind, args=given.args, id=given.id, domain=given.domain):
+        return model.digest(given.kind, args)
+    return model.digest(
+        given.kind,
+        args,
+        given.queue,
+        given.lane,
+        given.version,
+        given.priority,
+        given.delay,
+        None if given.run_at is None else given.run_at.timestamp(),
+        given.attempts,
+        given.backoff,
+        given.timeout,
+        given.tags,
+        None if given.meta is None else sorted(given.meta.items()),
+    )
+
+
+def _id(value: str | None, now: int) -> bytes:
+    if value is None:
+        return uuid7.make(now)
+    try:
+        id = uuid7.parse(value)
+    except ValueError:
+        raise errors.InvalidId(
+            f"the job id {value!r:.60} is not a UUIDv7 (RFC 9562): leave it out, or make one of version 7"
+        ) from None
+    return model.check_id(id, now)
+
+
+def _run_at(given: Submission, now: int) -> int:
+    if given.run_at is not None:
+        if given.delay is not None:
+            raise errors.InvalidInput("delay and run_at were both given: give one")
+        if given.run_at.tzinfo is None:
+            raise errors.InvalidTime(f"run_at {given.run_at.isoformat()} has no offset from UTC: add 'Z' or '+02:00'")
+        at = round(given.run_at.timestamp() * clock.SECOND)
+        if at > now + MAX_DELAY * clock.SECOND:
+            raise errors.InvalidTime(f"run_at {given.run_at.isoformat()} is over ten years ahead")
+        return at
+    if given.delay is None:
+        return now
+    return now + _micros(given.delay, 0, MAX_DELAY, "delay")
+
+
+def _lane(value: str) -> model.Lane:
+    if value not in ("short", "long"):
+        raise errors.InvalidInput(f"lane {value!r:.40} is unknown: 'short' or 'long'")
+    return model.Lane.SHORT if value == "short" else model.Lane.LONG
+
+
+def _between(value: int, low: int, high: int, what: str) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise errors.InvalidInput(f"{what} {value!r:.40} is out of range: {low} to {high}")
+    return value
+
+
+def _micros(seconds: float, low: float, high: float, what: str) -> int:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not low <= seconds <= high:
+        raise errors.InvalidInput(f"{what} {seconds!r:.40} is out of range: {low} to {high} seconds")
+    return round(seconds * clock.SECOND)
+
+
+def _meta(value: dict[str, str]) -> dict[str, str]:
+    if len(value) > 16 or sum(len(key) + len(text) for key, text in value.items()) > 4096:
+        raise errors.InvalidInput("meta is too large: 16 entries and 4096 characters at most")
+    return value

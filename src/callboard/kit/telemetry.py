@@ -1,0 +1,57 @@
+"""Logs: one line an event, key=value or JSON, to standard error (which the agent leads into the node's log file).
+
+`configure` is called once by whoever owns the process: a node, the agent, a command. Everyone else takes
+`structlog.get_logger()`. No secrets: values under telling names, and anything that looks like an API key, are masked.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal, TextIO
+
+import structlog
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+MASK = "***"
+
+_SECRET_NAMES = frozenset({"authorization", "key", "api_key", "password", "secret", "token", "cookie"})
+_API_KEY = re.compile(r"\bcb_[A-Za-z0-9]+_[A-Za-z0-9_-]+")
+
+Event = MutableMapping[str, Any]
+
+
+def configure(
+    level: str = "info", form: Literal["text", "json"] = "text", stream: TextIO | None = None, **bound: str
+) -> None:
+    """Set the process's logging up: `form` text gives key=value lines; `bound` goes into every line. Allowed again."""
+    renderer: Any = structlog.processors.JSONRenderer() if form == "json" else structlog.processors.KeyValueRenderer(
+        key_order=["at", "level", "event"], sort_keys=False
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+            structlog.processors.format_exc_info,
+            masked,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**bound)
+
+
+def masked(_logger: Any, _method: str, event: Event) -> Event:
+    """Hide what must not be in a log: values of telling names, and API keys wherever they stand."""
+    for name, value in event.items():
+        if name.lower() in _SECRET_NAMES:
+            event[name] = MASK
+        elif isinstance(value, str) and "cb_" in value:
+            event[name] = _API_KEY.sub(MASK, value)
+    return event

@@ -1,0 +1,92 @@
+"""The process of a node: `python -m callboard.node RECORD [DESCRIPTOR]`. Started by the agent, never by people.
+
+RECORD is the file it is made from, DESCRIPTOR a pipe to tell the agent that it is ready or why it cannot be. SIGTERM drains
+and stops. Exit codes: 0 stopped, 75 to be started again, 78 could not start, 70 ended by an unexpected error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+import uvloop
+
+from callboard import errors
+from callboard.coordination import engine as coordination
+from callboard.jobs import engines
+from callboard.kit import beat, telemetry
+from callboard.node import apps, assemble, layout, report
+
+SWITCH_SECONDS = 0.0005
+"""With the interpreter's 5 ms, the store's writer thread starves beside a busy loop."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the node of a record until it ends; return the exit code."""
+    reporter = report.Reporter(int(arguments[1]) if len(arguments) > 1 else None)
+    try:
+        return _run(Path(arguments[0]), reporter)
+    except errors.CallboardError as error:
+        print(f"callboard: {error.message}", file=sys.stderr)
+        reporter.failed(error)
+        return report.EXIT_STARTUP
+    except Exception as error:
+        traceback.print_exc()
+        reporter.failed(errors.StartupError(f"the node ended by {type(error).__name__}: {' '.join(str(error).split())[:200]}"))
+        return report.EXIT_BROKEN
+
+
+def _run(path: Path, reporter: report.Reporter) -> int:
+    try:
+        record = layout.read_record(path)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise errors.StartupError(f"{path} is not the record of a node: {error}") from None
+    sys.setswitchinterval(SWITCH_SECONDS)
+    given = record.settings.log
+    telemetry.configure(given.level, given.form, node=record.incarnation[-8:], role=record.role)
+    place = layout.Layout(record.settings.directory)
+    session = place.coordination().session(layout.session_name(record.incarnation))
+    assemble.put_entry(session, record, [])
+    if not path.exists():
+        raise errors.StartupError(f"{path} was withdrawn: an agent gave this node up before it began")
+    pulse = beat.Beat.create(place.beat(record.incarnation))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_live(record, session, pulse, reporter))
+
+
+async def _live(
+    record: layout.NodeRecord, session: coordination.Session, pulse: beat.Beat, reporter: report.Reporter
+) -> int:
+    """The app is imported with no tick yet: how long that takes is `agent.start_seconds`' matter."""
+    over = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, over.set)
+    application = apps.load(record.settings.app, record.directory)
+    node = assemble.Node(record, session, pulse, engines.open(record.settings.store_url), application)
+    await node.start()
+    reporter.ready()
+    ends = [asyncio.create_task(event.wait()) for event in (over, node.wants_restart)]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    for end in ends:
+        end.cancel()
+    await node.drain(record.settings.worker.grace_seconds)
+    await node.stop()
+    return 0 if over.is_set() else report.EXIT_RESTART
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: threads that handlers left behind must not keep it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    leave(main(sys.argv[1:]))

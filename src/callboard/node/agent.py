@@ -1,0 +1,246 @@
+"""The agent: one for a data directory. It starts nodes and keeps them alive, judges them from outside, speaks for their
+death to the store, keeps the store in order, and is the hub for hints.
+
+`run` is what `callboard up` calls, `stop` what `callboard down` calls. The agent never imports the user's app: what that does
+must not stall the one who watches. Killed, it leaves its nodes at work; the next one adopts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+import structlog
+import uvloop
+
+from callboard import errors
+from callboard.coordination.engines import local
+from callboard.jobs import engines, hub_hints, maintenance, model, queue
+from callboard.jobs.engines.sqlite import files as sqlite_files
+from callboard.kit import clock, lifecycle, uuid7
+from callboard.node import access, children, layout, liveness, lockwatch, nursery, processes, shutdown, survivors
+from callboard.rpc import hub
+from callboard.settings import Settings
+
+LOOK_SECONDS: Final = 0.5
+SWEEP_SECONDS: Final = 30.0
+"""Between two searches for claims of the dead that nobody announced."""
+EXPIRY_SECONDS: Final = 3.0
+"""How long a stopping agent tries to end the last claims of those it had to kill."""
+SWITCH_SECONDS: Final = 0.0005
+"""As in nodes: the store's writer thread must not starve beside the loop."""
+
+stop = shutdown.stop
+
+log = structlog.get_logger()
+
+Long = TypeVar("Long", bound=lifecycle.Lifecycle)
+
+
+class Started(msgspec.Struct, frozen=True):
+    """What `callboard up` tells its user."""
+
+    directory: str
+    urls: list[str]
+    new_key: str | None
+    """The admin key, when it was made just now: to be shown once."""
+    adopted: int
+    """Nodes found at work."""
+
+
+class Agent(lifecycle.Lifecycle):
+    """The agent of one data directory, in this process. Stopping it stops its nodes; its death does not."""
+
+    def __init__(self, given: Settings) -> None:
+        super().__init__()
+        self.hurry = asyncio.Event()
+        """Set to make a stop that is under way kill what still lives."""
+        self.started = Started(str(given.directory), access.urls(given.gateway), None, 0)
+        self.watcher: asyncio.Task[None] | None = None
+        """Ends only by an error, which is a bug: the nodes are left at work then."""
+        self._settings = given
+        self._layout = layout.Layout(given.directory)
+        self._clock = clock.SystemClock()
+        self._open = contextlib.AsyncExitStack()
+        self._nursery: nursery.Nursery | None = None
+        self._expiry: maintenance.Expiry | None = None
+        self._complete = False
+
+    async def _start(self) -> None:
+        self._layout.prepare()
+        coordination = self._layout.coordination()
+        self._begin_session(coordination)
+        self._watch_lock()
+        store = await self._open_store()
+        key = await access.ensure(store, self._layout, self._settings.gateway)
+        expiry = self._expiry = await self._entered(maintenance.Expiry(store, self._expired))
+        nodes = self._nursery = nursery.Nursery(self._settings, self._layout, self._clock, expiry.dead)
+        self._open.callback(nodes.close)
+        others = survivors.Survivors(
+            coordination,
+            self._layout,
+            nodes,
+            expiry.dead,
+            owns_store=self._owns_store(),
+            start_seconds=self._settings.agent.start_seconds,
+        )
+        others.look()
+        self.started = msgspec.structs.replace(self.started, new_key=key, adopted=len(nodes.wards))
+        await others.sweep(store)
+        self.watcher = asyncio.create_task(self._watch(nodes, others, store), name="watch")
+        nodes.fill()
+        await nodes.started()
+        kept = self._settings.retention
+        await self._entered(maintenance.Maintenance(store, age_seconds=kept.age_seconds, keep=kept.keep))
+        self._complete = True
+
+    async def _stop(self) -> None:
+        """Also after a failed start: then the nodes that were at work before are left alone, as they are after a bug."""
+        try:
+            if self._nursery is not None:
+                await self._stop_nodes(self._nursery)
+            if self.watcher is not None:
+                self.watcher.cancel()
+                await asyncio.wait([self.watcher])
+            if self._expiry is not None:
+                with contextlib.suppress(TimeoutError):  # The store is away: the next agent finds the claims of the dead.
+                    async with asyncio.timeout(EXPIRY_SECONDS):
+                        await self._expiry.settled()
+        finally:
+            await self._open.aclose()
+
+    async def _stop_nodes(self, nodes: nursery.Nursery) -> None:
+        broken = self.watcher is not None and self.watcher.done()
+        chosen = [ward for ward in nodes.wards.values() if not broken and (self._complete or not ward.adopted)]
+        await nodes.stop(chosen, self._settings.worker.grace_seconds + children.STOP_SECONDS, self.hurry)
+
+    async def _watch(self, nodes: nursery.Nursery, others: survivors.Survivors, store: queue.Queue) -> None:
+        sweep_at = self._clock.boot() + SWEEP_SECONDS * 1e9
+        limits = _limits(self._settings)
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            nodes.look(limits)
+            others.look()
+            if self._clock.boot() >= sweep_at:
+                sweep_at = self._clock.boot() + SWEEP_SECONDS * 1e9
+                with contextlib.suppress(errors.StoreError, errors.DataUnusable):
+                    async with asyncio.timeout(LOOK_SECONDS):  # A slow store must not keep it from watching.
+                        await others.sweep(store)
+
+    async def _entered(self, part: Long) -> Long:
+        await part.start()
+        self._open.push_async_callback(part.stop)
+        return part
+
+    def _begin_session(self, coordination: local.LocalEngine) -> None:
+        try:
+            session = coordination.session(layout.AGENT)
+        except errors.AlreadyRunning:
+            where = self._layout.directory
+            raise errors.AlreadyRunning(
+                f"another agent serves {where}: stop it with 'callboard down --data {where}', or name another directory"
+            ) from None
+        self._open.callback(session.close)
+        entry = layout.NodeEntry(
+            pid=processes.this().pid,
+            pid_started=processes.this().started,
+            started_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        )
+        session.put(layout.AGENT, msgspec.json.encode(entry))
+
+    def _watch_lock(self) -> None:
+        """Before the store is opened: that may wait for the lock already."""
+        database = self._database()
+        if database is not None:
+            given = self._settings.agent
+            limits = liveness.LockLimits(stopped_seconds=given.lock_stopped_seconds, held_seconds=given.lock_seconds)
+            watch = lockwatch.LockWatch(database.with_name(f"{database.name}.lock"), limits)
+            watch.start()
+            self._open.callback(watch.close)
+
+    async def _open_store(self) -> queue.Queue:
+        store = await asyncio.to_thread(engines.open, self._settings.store_url)
+        if not store.abilities.shared:
+            store.close()
+            raise errors.Unsupported(
+                f"store {self._settings.store_url} lives in one process alone: name one that several can open, like sqlite:///…"
+            )
+        served = await self._entered(hub.Hub())
+        self._open.callback(self._layout.hub.unlink, missing_ok=True)
+        try:
+            hub.write_address(self._layout.hub, served.address)
+        except OSError as error:
+            raise layout.unusable(self._layout.directory, error) from None
+        hints = await self._entered(hub_hints.HubHints(self._layout.hub))
+        opened = queue.Queue(store, clock=self._clock, hints=hints)
+        await opened.start()
+        self._open.push_async_callback(opened.stop)
+        return opened
+
+    def _database(self) -> Path | None:
+        url = self._settings.store_url
+        return sqlite_files.path_of(url) if url.startswith("sqlite:") else None
+
+    def _owns_store(self) -> bool:
+        database = self._database()
+        return database is not None and database.parent.resolve() == self._layout.directory.resolve()
+
+    def _expired(self, node: bytes, jobs: Sequence[model.Job]) -> None:
+        if jobs:
+            named = [uuid7.text(job.id) for job in jobs[:100]]
+            log.warning("claims of a dead node ended", node=node.hex(), jobs=len(jobs), ids=named)
+        self._layout.forget(node.hex())
+
+
+def run(given: Settings, on_ready: Callable[[Started], None] | None = None) -> None:
+    """Serve a data directory until SIGTERM or SIGINT, then stop its nodes; a second signal kills them. Blocks.
+
+    `on_ready` is called once the nodes are ready. Raises the CallboardError that keeps it from starting: AlreadyRunning,
+    DataUnusable, PortInUse, AppNotFound and other StartupErrors, InvalidSetting, StoreErrors. Call in the main thread, with
+    no event loop running.
+    """
+    sys.setswitchinterval(SWITCH_SECONDS)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(given, on_ready))
+
+
+async def _serve(given: Settings, on_ready: Callable[[Started], None] | None) -> None:
+    agent = Agent(given)
+    over = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, lambda: agent.hurry.set() if over.is_set() else over.set())
+    signalled = asyncio.create_task(over.wait())
+    starting = asyncio.create_task(agent.start())
+    try:
+        await asyncio.wait([starting, signalled], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait([starting])
+            return
+        starting.result()
+        if on_ready is not None:
+            on_ready(agent.started)
+        assert agent.watcher is not None
+        await asyncio.wait([agent.watcher, signalled], return_when=asyncio.FIRST_COMPLETED)
+        watcher = agent.watcher
+        await agent.stop()
+        if watcher.done() and not watcher.cancelled():
+            watcher.result()
+    finally:
+        signalled.cancel()
+
+
+def _limits(given: Settings) -> liveness.Limits:
+    return liveness.Limits(
+        stopped_seconds=given.agent.stopped_seconds,
+        silent_seconds=given.agent.silent_seconds,
+        stall_seconds=given.agent.stall_seconds,
+        start_seconds=given.agent.start_seconds,
+    )

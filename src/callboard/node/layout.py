@@ -1,0 +1,162 @@
+"""Where things lie in a data directory, and what a node is started from.
+
+    callboard.db …    the default store            coordination/     sessions of what lives (`coordination.engines.local`)
+    hub.json          the agent's hub, mode 0600   nodes/HEX.json    the record a node is started from, mode 0600
+    local.json        gateways and key for the     nodes/HEX.beat    its heartbeat (`kit.beat`)
+                      local commands, mode 0600    nodes/HEX.log     what it printed
+
+The agent writes records, nodes read them, whoever stops them removes them. A record outlives its process until the claims of
+that process are ended: it is how a new agent knows whom it answers for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from callboard import errors
+from callboard.coordination import engine as coordination
+from callboard.coordination.engines import local
+from callboard.node import processes
+from callboard.settings import Settings
+
+AGENT = "agent"
+"""The agent's session, and its entry."""
+NODES = "nodes/"
+"""Prefix of the nodes' entries."""
+KEPT_LOGS = 20
+"""Logs of dead nodes that are kept."""
+
+
+class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node is started from."""
+
+    incarnation: str
+    """UUIDv7 as 32 hexadecimal digits: the node's name in the store and everywhere."""
+    role: str
+    index: int = 0
+    """Which of the nodes of its role: gateway i listens on port + i."""
+    directory: str
+    """The working directory, from which the app is imported."""
+    settings: Settings
+
+    @property
+    def node(self) -> bytes:
+        return bytes.fromhex(self.incarnation)
+
+    def replaces(self, other: NodeRecord) -> bool:
+        """Tell whether a node of this record may go on in the place of the other: everything but the name is equal."""
+        return msgspec.structs.replace(self, incarnation=other.incarnation) == other
+
+
+class NodeEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node, or the agent, says of itself in coordination."""
+
+    pid: int
+    pid_started: int
+    """Field 22 of /proc/PID/stat: with the pid, the process's identity."""
+    started_at: str
+    incarnation: str | None = None
+    roles: list[dict[str, object]] = []
+    """One mapping a role: its name as `role`, and its facts."""
+
+    @property
+    def process(self) -> processes.Process:
+        return processes.Process(self.pid, self.pid_started)
+
+
+class LocalAccess(msgspec.Struct, frozen=True):
+    """What the local commands use: the gateways, and the admin key made at the first start."""
+
+    urls: list[str]
+    key: str | None = None
+
+
+class Layout:
+    """The paths of one data directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.nodes = directory / "nodes"
+        self.hub = directory / "hub.json"
+        self.local = directory / "local.json"
+
+    def prepare(self) -> None:
+        """Make the directories, or raise DataUnusable."""
+        try:
+            self.nodes.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe = self.directory / f".probe-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise unusable(self.directory, error) from None
+
+    def coordination(self) -> local.LocalEngine:
+        """Return the coordination of this directory. Raises DataUnusable."""
+        return local.LocalEngine(self.directory / "coordination")
+
+    def record(self, incarnation: str) -> Path:
+        return self.nodes / f"{incarnation}.json"
+
+    def beat(self, incarnation: str) -> Path:
+        return self.nodes / f"{incarnation}.beat"
+
+    def log(self, incarnation: str) -> Path:
+        return self.nodes / f"{incarnation}.log"
+
+    def records(self) -> Iterator[NodeRecord]:
+        """Yield the records that lie here; what cannot be read is passed over."""
+        for path in sorted(self.nodes.glob("*.json")):
+            with contextlib.suppress(OSError, msgspec.MsgspecError):
+                yield read_record(path)
+
+    def forget(self, incarnation: str) -> None:
+        """Remove what a dead node leaves, its log excepted: the latest logs are kept."""
+        for path in (self.record(incarnation), self.beat(incarnation)):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        for path in sorted(self.nodes.glob("*.log"))[:-KEPT_LOGS]:
+            if not self.record(path.stem).exists():
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def session_name(incarnation: str) -> str:
+    """Return the name of the session that a node holds."""
+    return f"node-{incarnation}"
+
+
+def incarnation_of(session: str) -> str | None:
+    """Return which node a session belongs to; None when it is no node's."""
+    prefix, _, rest = session.partition("-")
+    return rest if prefix == "node" else None
+
+
+def entry(found: coordination.Entry) -> NodeEntry | None:
+    """Read an entry; None when it makes no sense."""
+    with contextlib.suppress(msgspec.MsgspecError):
+        return msgspec.json.decode(found.body, type=NodeEntry)
+    return None
+
+
+def read_record(path: Path) -> NodeRecord:
+    """Read a record. Raises OSError, msgspec.MsgspecError."""
+    return msgspec.json.decode(path.read_bytes(), type=NodeRecord)
+
+
+def read_local(path: Path) -> LocalAccess | None:
+    """Read what the local commands use; None when it is not there or makes no sense."""
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(path.read_bytes(), type=LocalAccess)
+    return None
+
+
+def unusable(directory: Path, error: OSError) -> errors.DataUnusable:
+    """Return the error for a data directory that the system refuses."""
+    return errors.DataUnusable(
+        f"the data directory {directory} cannot be used: {error.strerror}: make it writable, or name another one with --data"
+    )

@@ -1,0 +1,219 @@
+"""Which nodes should run, and that they do: places that are kept filled, deaths that are followed by births.
+
+The agent tells what it wants and looks in from time to time. A place is (role, index). Who dies is restarted with backoff; who
+asked for a restart, or was never the one that is wanted now (another app, other settings), is replaced at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+import structlog
+
+from callboard import errors
+from callboard.kit import backoff, clock, uuid7
+from callboard.node import children, layout, liveness, processes, report
+from callboard.settings import Settings
+
+FIRST_DELAY_SECONDS: Final = 0.1
+LONGEST_DELAY_SECONDS: Final = 30.0
+HEALTHY_SECONDS: Final = 30.0
+"""A node that lived so long was well started: the next delay is the first one again."""
+START_TRIES: Final = 3
+"""Deaths without a word before a first start is given up."""
+
+log = structlog.get_logger()
+
+
+class Place:
+    """Where one node belongs."""
+
+    def __init__(self, role: str, index: int) -> None:
+        self.role = role
+        self.index = index
+        self.ward: children.Ward | None = None
+        self.delays = backoff.Backoff(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS)
+        self.timer: asyncio.TimerHandle | None = None
+        self.deaths = 0
+        self.started: asyncio.Future[report.Report] = asyncio.get_running_loop().create_future()
+        """What the first of its nodes that said anything said."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.role} {self.index}"
+
+
+class Nursery:
+    """The nodes of one agent. `died(incarnation)` is called for each that the kernel has declared dead."""
+
+    def __init__(
+        self, given: Settings, place: layout.Layout, clock: clock.Clock, died: Callable[[bytes], None]
+    ) -> None:
+        self._settings = given
+        self._layout = place
+        self._clock = clock
+        self._died = died
+        self._directory = os.getcwd()
+        self._open = True
+        self.wards: dict[str, children.Ward] = {}
+        """Every node that lives and is answered for here, by incarnation."""
+        self.places = {
+            (role, index): Place(role, index)
+            for role, count in (("worker", given.worker.count), ("gateway", given.gateway.count))
+            for index in range(count)
+        }
+
+    def adopt(self, record: layout.NodeRecord, process: processes.Process) -> None:
+        """Answer for a node that another agent started; one that is not wanted (any more) is asked to stop."""
+        ward = children.adopt(record, process, self._ended)
+        if ward is None:
+            return
+        self.wards[record.incarnation] = ward
+        place = self.places.get((record.role, record.index))
+        if place is None or place.ward is not None:
+            log.info("node is not needed", node=record.incarnation, role=record.role, index=record.index, pid=process.pid)
+            ward.signal(signal.SIGTERM)
+            return
+        self._cancel(place)
+        place.ward = ward
+        if self._wanted(place, record.incarnation).replaces(record):
+            log.info("node adopted", node=record.incarnation, role=record.role, index=record.index, pid=process.pid)
+            self._say(place, report.Report())
+        else:
+            log.info("node is replaced: other settings", node=record.incarnation, role=record.role, pid=process.pid)
+            ward.signal(signal.SIGTERM)
+
+    def fill(self) -> None:
+        """Start a node in every place that has none."""
+        for place in self.places.values():
+            if place.ward is None and place.timer is None:
+                self._start(place)
+
+    async def started(self) -> None:
+        """Return when every place had a node that was ready. Raises what the first one to fail says."""
+        await asyncio.gather(*(self._first_word(place) for place in self.places.values()))
+
+    def look(self, limits: liveness.Limits) -> None:
+        """Judge every node; kill those that must die."""
+        now = self._clock.boot()
+        for ward in tuple(self.wards.values()):
+            why = ward.judge(self._layout, now, limits) or ward.overdue()
+            if why:
+                log.error("killing node", node=ward.record.incarnation, role=ward.record.role, pid=ward.process.pid, why=why)
+                ward.signal(signal.SIGKILL)
+                ward.leaving = False  # Its place is filled again with backoff.
+
+    async def stop(self, wards: Iterable[children.Ward], grace_seconds: float, hurry: asyncio.Event) -> None:
+        """Start nothing any more; end these nodes, by SIGTERM first, by SIGKILL after the grace time or when told to hurry."""
+        self._open = False
+        for place in self.places.values():
+            self._cancel(place)
+        chosen = tuple(wards)
+        for ward in chosen:
+            ward.signal(signal.SIGTERM)
+        deadline = time.monotonic() + grace_seconds
+        while (left := self._living(chosen)) and time.monotonic() < deadline and not hurry.is_set():
+            await asyncio.sleep(0.02)
+        for ward in left:
+            log.error("killing node", node=ward.record.incarnation, role=ward.record.role, why="it did not stop in time")
+            ward.signal(signal.SIGKILL)
+        while self._living(chosen):
+            await asyncio.sleep(0.01)
+
+    def close(self) -> None:
+        """Stop watching; what lives goes on by itself."""
+        self._open = False
+        for place in self.places.values():
+            self._cancel(place)
+        for ward in self.wards.values():
+            ward.close()
+
+    @staticmethod
+    async def _first_word(place: Place) -> None:
+        said = await asyncio.shield(place.started)
+        if said.code:
+            raise said.error()
+
+    def _living(self, wards: Iterable[children.Ward]) -> list[children.Ward]:
+        return [ward for ward in wards if ward.record.incarnation in self.wards]
+
+    def _wanted(self, place: Place, incarnation: str) -> layout.NodeRecord:
+        return layout.NodeRecord(
+            incarnation=incarnation,
+            role=place.role,
+            index=place.index,
+            directory=self._directory,
+            settings=self._settings,
+        )
+
+    def _start(self, place: Place) -> None:
+        place.timer = None
+        if not self._open:
+            return
+        record = self._wanted(place, uuid7.make(self._clock.now()).hex())
+        try:
+            ward = children.start(record, self._layout, self._ended)
+        except OSError as error:
+            log.error("node cannot be started", role=place.role, index=place.index, why=str(error))
+            self._again(place, place.delays.failed())
+            return
+        place.ward = ward
+        self.wards[record.incarnation] = ward
+        ward.ready.add_done_callback(lambda said: self._spoke(place, ward, said.result()))
+        log.info("node started", node=record.incarnation, role=place.role, index=place.index, pid=ward.process.pid)
+
+    def _spoke(self, place: Place, ward: children.Ward, said: report.Report | None) -> None:
+        if said is None:
+            return
+        if said.code:
+            log.error("node cannot start", node=ward.record.incarnation, role=place.role, code=said.code, why=said.message)
+        self._say(place, said)
+
+    def _say(self, place: Place, said: report.Report) -> None:
+        if not place.started.done():
+            place.started.set_result(said)
+
+    def _ended(self, ward: children.Ward) -> None:
+        record = ward.record
+        del self.wards[record.incarnation]
+        log.info("node ended", node=record.incarnation, role=record.role, pid=ward.process.pid, exit_code=ward.exit_code)
+        self._died(record.node)
+        place = self.places.get((record.role, record.index))
+        if place is not None and place.ward is ward:
+            place.ward = None
+            if self._open:
+                self._follow(place, ward)
+
+    def _follow(self, place: Place, ward: children.Ward) -> None:
+        place.deaths += 1
+        if ward.leaving or ward.exit_code == report.EXIT_RESTART:
+            self._again(place, 0)
+            return
+        if place.deaths >= START_TRIES:
+            where = self._layout.log(ward.record.incarnation)
+            self._say(place, report.Report(errors.StartupError.code, f"{place.name} died before it was ready: see {where}"))
+        if time.monotonic() - ward.born > HEALTHY_SECONDS:
+            place.delays.succeeded()
+        self._again(place, place.delays.failed())
+
+    def _again(self, place: Place, delay: float) -> None:
+        place.timer = asyncio.get_running_loop().call_later(delay, self._start, place)
+
+    def _cancel(self, place: Place) -> None:
+        if place.timer is not None:
+            place.timer.cancel()
+            place.timer = None
+
+
+def record_of(directory: layout.Layout, incarnation: str) -> layout.NodeRecord | None:
+    """Return the record of a node that was started here; None when there is none."""
+    try:
+        return layout.read_record(directory.record(incarnation))
+    except (OSError, msgspec.MsgspecError):
+        return None

@@ -1,0 +1,92 @@
+"""Who else lives on this data directory, and whose claims nobody answers for any more.
+
+Nodes that outlived a dead agent, and those whose agent died while they started, are adopted as soon as they show up. Users'
+processes that run a worker of their own hold a session too: they are never touched, and when their session is gone (the kernel
+frees it with the process) their claims end like those of a node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Collection
+
+import msgspec
+import structlog
+
+from callboard import errors
+from callboard.coordination.engines import local
+from callboard.jobs import queue
+from callboard.node import layout, nursery
+
+log = structlog.get_logger()
+
+
+class Survivors:
+    """Compares sessions, records and claims. On the agent's event loop."""
+
+    def __init__(
+        self,
+        coordination: local.LocalEngine,
+        place: layout.Layout,
+        nodes: nursery.Nursery,
+        dead: Callable[[bytes], None],
+        *,
+        owns_store: bool,
+        start_seconds: float,
+    ) -> None:
+        """`owns_store`: every process that claims from the store has its session here, as when the store lies in this directory."""
+        self._coordination = coordination
+        self._layout = place
+        self._nodes = nodes
+        self._dead = dead
+        self._owns_store = owns_store
+        self._start_seconds = start_seconds
+        self._known: frozenset[str] = frozenset()
+
+    def look(self) -> None:
+        """Take notice of sessions that came and went. Cheap: called at every look of the agent."""
+        try:
+            sessions = self._coordination.sessions()
+        except errors.DataUnusable as error:
+            log.warning("sessions cannot be read", why=error.message)
+            return
+        live = frozenset(found for name in sessions if (found := layout.incarnation_of(name)))
+        for incarnation in self._known - live - self._nodes.wards.keys():
+            self._dead(bytes.fromhex(incarnation))
+        self._known = live
+        for incarnation in live - self._nodes.wards.keys():
+            self._adopt(incarnation)
+
+    async def sweep(self, store: queue.Queue) -> None:
+        """End the claims of those without a session, and remove what the dead left behind. Raises StoreError."""
+        claimants = [node for node, _ in await store.claimants()]
+        # In this order: who claimed before it was asked had its session then, so who has none now is dead.
+        live = self._live()
+        for node in claimants:
+            if node.hex() not in live and (self._owns_store or self._layout.record(node.hex()).exists()):
+                self._dead(node)
+        self._clean(live)
+
+    def _live(self) -> Collection[str]:
+        names = self._coordination.sessions()
+        return {found for name in names if (found := layout.incarnation_of(name))} | self._nodes.wards.keys()
+
+    def _adopt(self, incarnation: str) -> None:
+        """Only what an agent started has a record; everything else with a session is a user's own process."""
+        try:
+            record = layout.read_record(self._layout.record(incarnation))
+        except (OSError, msgspec.MsgspecError):
+            return
+        for found in self._coordination.entries(layout.NODES + incarnation):
+            entry = layout.entry(found)
+            if entry is not None:
+                self._nodes.adopt(record, entry.process)
+
+    def _clean(self, live: Collection[str]) -> None:
+        """A young record may belong to a node that is only starting; an old one without a session is a dead node's."""
+        self._coordination.sweep()
+        for path in self._layout.nodes.glob("*.json"):
+            with contextlib.suppress(OSError):
+                if path.stem not in live and time.time() - path.stat().st_mtime > 2 * self._start_seconds:
+                    self._layout.forget(path.stem)

@@ -1,0 +1,1 @@
+"""The units of function with a lifecycle that a node hosts."""

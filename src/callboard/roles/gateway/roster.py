@@ -1,0 +1,61 @@
+"""Who is alive and what they know, as the entries of live nodes say it; read at most once a second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from callboard.coordination import engine as coordination
+from callboard.jobs import model
+from callboard.kit import clock as clocks
+
+Entries = Callable[[], Awaitable[Iterable[coordination.Entry]]]
+"""Reads the entries of live sessions; must not block the event loop."""
+MAX_AGE_NS: Final = 1_000_000_000
+PREFIX: Final = "nodes/"
+
+
+class Roster:
+    """The live nodes. On one event loop."""
+
+    def __init__(self, entries: Entries, clock: clocks.Clock) -> None:
+        self._entries = entries
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._nodes: list[dict[str, Any]] = []
+        self._read_at: int | None = None
+
+    async def nodes(self) -> list[dict[str, Any]]:
+        """Return the facts of each live node, by incarnation, a second old at most."""
+        async with self._turn:
+            if self._read_at is None or self._clock.boot() - self._read_at > MAX_AGE_NS:
+                found = [_facts(entry) for entry in await self._entries() if entry.path.startswith(PREFIX)]
+                self._nodes = [facts for facts in found if facts]
+                self._read_at = self._clock.boot()
+            return self._nodes
+
+    async def waiting_for(self, job: model.Job) -> str | None:
+        """Say why no live worker would take a waiting job, None when one would (or the job does not wait)."""
+        if job.state not in model.WAITING:
+            return None
+        known = [_kinds(role) for node in await self.nodes() for role in node.get("roles", ()) if role.get("role") == "worker"]
+        versions = {version for kinds in known for version in kinds.get(job.kind, ())}
+        if job.version in versions:
+            return None
+        if versions:
+            return f"no live worker knows version {job.version} of kind {job.kind!r}"
+        return f"no live worker knows kind {job.kind!r}"
+
+
+def _facts(entry: coordination.Entry) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(entry.body, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}
+
+
+def _kinds(role: Mapping[str, Any]) -> Mapping[str, Iterable[int]]:
+    return role.get("kinds") or {}

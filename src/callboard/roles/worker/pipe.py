@@ -1,0 +1,63 @@
+"""What a worker and its child processes say to each other: MessagePack frames, each behind its length in four bytes.
+
+Data only, never code: a child is told the path of a handler and imports it itself.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import msgspec
+
+from callboard.jobs import model
+from callboard.roles.worker import endings
+
+HEADER: Final = struct.Struct(">I")
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """First to a child: where it finds modules, and the file of a main program whose handlers it is to run."""
+
+    path: list[str]
+    main: str | None
+
+
+class Work(msgspec.Struct, frozen=True, tag=True):
+    """To a child: run this job with the handler at `path`."""
+
+    path: str
+    job: model.Job
+    max_result: int
+
+
+class Moved(msgspec.Struct, frozen=True, tag=True):
+    """From a child: the job's progress."""
+
+    progress: model.Progress
+
+
+class Returned(msgspec.Struct, frozen=True, tag=True):
+    """From a child: the handler returned this, encoded."""
+
+    result: bytes | None
+
+
+class Raised(msgspec.Struct, frozen=True, tag=True):
+    """From a child: the handler did not return a usable result."""
+
+    failure: endings.Failure
+
+
+ToChild = Hello | Work
+FromChild = Moved | Returned | Raised
+
+_encode = msgspec.msgpack.Encoder().encode
+to_child = msgspec.msgpack.Decoder(ToChild).decode
+from_child = msgspec.msgpack.Decoder(FromChild).decode
+
+
+def frame(message: ToChild | FromChild) -> bytes:
+    """Return a message as it goes through the pipe."""
+    body = _encode(message)
+    return HEADER.pack(len(body)) + body

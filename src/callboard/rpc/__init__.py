@@ -1,0 +1,1 @@
+"""Between nodes only: frames and connections. People and programs outside use HTTP."""

@@ -1,0 +1,232 @@
+"""What can be set, by concern. One name a setting: `worker.slots` in callboard.toml ([worker] slots = 16),
+CALLBOARD_WORKER_SLOTS in the environment, and the same dotted name for a command's flag. File < environment < flags.
+
+`load` is called by commands; nodes are given the frozen result. A key that nobody knows is an error that names the nearest
+known one; a value out of range is one that names where it stands.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from callboard import errors
+
+FILE = "callboard.toml"
+"""Looked for in the working directory."""
+PREFIX = "CALLBOARD_"
+RESERVED = frozenset({"CALLBOARD_CONFIG", "CALLBOARD_URL", "CALLBOARD_URLS", "CALLBOARD_KEY"})
+"""Names in the environment that belong to the commands and clients, not to the settings of a node."""
+RESERVED_PREFIX = "CALLBOARD_TEST_"
+
+Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
+Name = Annotated[str, Meta(min_length=1, max_length=253)]
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the groups."""
+
+
+class StoreSettings(Group):
+    """Where jobs are kept."""
+
+    url: str | None = None
+    """URL of the store. None: `sqlite:///` + the data directory + `/callboard.db`, which needs nothing else to run."""
+
+
+class WorkerSettings(Group):
+    """The processes that run handlers."""
+
+    count: Annotated[int, Meta(ge=0, le=256)] = 2
+    """Worker nodes (processes). Two: while one is restarted, the other one works."""
+    slots: Annotated[int, Meta(ge=1, le=10_000)] = 16
+    """Handlers that one worker runs at a time. Sixteen suits handlers that mostly wait; use about one a core for busy ones."""
+    short_floor: Annotated[int, Meta(ge=0, le=10_000)] | None = None
+    """Slots of each worker kept for short jobs. None: a quarter of the slots, at least one when there are two or more."""
+    domains: tuple[Name, ...] = ("main",)
+    """Domains whose jobs the workers take. `main` is the one that exists from the start."""
+    queues: tuple[Name, ...] | None = None
+    """Queues that the workers take jobs from. None: those of the kinds that the app declares."""
+    grace_seconds: Seconds = 10.0
+    """Seconds that running handlers get when a node stops. Ten: what most supervisors allow before they kill."""
+
+
+class GatewaySettings(Group):
+    """The processes that answer HTTP."""
+
+    count: Annotated[int, Meta(ge=0, le=64)] = 1
+    """Gateway nodes (processes). One saves memory; a second one keeps answering while the first is restarted."""
+    host: Name = "127.0.0.1"
+    """Address to listen on. Loopback: nothing is open to the network unless somebody says so."""
+    port: Annotated[int, Meta(ge=1, le=65_535)] = 8321
+    """TCP port of the first gateway; the next ones take the next ports."""
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 16 << 20
+    """Bytes of a request's body. 16 MiB: a batch of 10,000 jobs with arguments of 1.6 KB each."""
+
+
+class AgentSettings(Group):
+    """How the agent judges its nodes from outside."""
+
+    stall_seconds: Seconds = 120.0
+    """Seconds that a handler without a deadline may keep its node's loop from moving. Long: C code that holds the interpreter
+    for a minute is work, not a stall."""
+    silent_seconds: Seconds = 10.0
+    """Seconds that a loop with no running handler may be silent. Far above any pause of a healthy loop on a loaded machine."""
+    stopped_seconds: Seconds = 3.0
+    """Seconds that a node may be stopped (SIGSTOP) before it is killed, so that its jobs can run elsewhere."""
+    start_seconds: Seconds = 60.0
+    """Seconds that a node may take until it is ready: importing a big app takes its time."""
+    lock_seconds: Seconds = 10.0
+    """Seconds that a process may hold the store's write lock without progress. A commit takes milliseconds; everyone waits."""
+    lock_stopped_seconds: Seconds = 2.0
+    """The same for a stopped process, which will not move by itself."""
+
+
+class RetentionSettings(Group):
+    """How long finished jobs are kept. Whatever is set, each is kept 15 minutes, so that repeated submissions are recognized."""
+
+    age_seconds: Annotated[float, Meta(ge=900, le=3_153_600_000)] = 604_800.0
+    """Seconds that a finished job is kept. A week: over a weekend and some, for those who ask what happened."""
+    keep: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 1_000_000
+    """Finished jobs kept in one domain; the longest finished go first. A million of small ones are about half a gigabyte."""
+
+
+class LogSettings(Group):
+    """What processes say."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important events that are logged. Info: starts, stops, deaths; nothing for each job."""
+    form: Literal["text", "json"] = "text"
+    """key=value lines for people, or one JSON object a line for collectors."""
+
+
+class Settings(Group):
+    """Everything that can be set. Frozen: a change needs a restart."""
+
+    app: Name | None = None
+    """`MODULE:APP` whose handlers the workers run, looked for in the working directory first. None: the built-in kinds."""
+    data: str = ".callboard"
+    """The data directory: database, hub address, records and logs of nodes. Relative to the working directory."""
+    store: StoreSettings = StoreSettings()
+    worker: WorkerSettings = WorkerSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    agent: AgentSettings = AgentSettings()
+    retention: RetentionSettings = RetentionSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def directory(self) -> Path:
+        """The data directory as an absolute path."""
+        return Path(self.data).expanduser().absolute()
+
+    @property
+    def store_url(self) -> str:
+        """The store's URL, the default one spelled out."""
+        return self.store.url or f"sqlite:///{str(self.directory / 'callboard.db').lstrip('/')}"
+
+
+def fields() -> Mapping[str, tuple[Any, Any]]:
+    """Return every setting by its dotted name, with its type and its default: what flags and the reference are made from."""
+    return dict(_walk(Settings, ""))
+
+
+def load(
+    file: Path | None = None, environment: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+) -> Settings:
+    """Return the settings of a configuration file (if given), under an environment, under flags by dotted name (None: not given).
+
+    Raises InvalidSetting, one line naming the place, the key and the mend.
+    """
+    found: dict[str, Any] = {}
+    if file is not None:
+        found |= _from_file(file)
+    found |= _from_environment(environment or {})
+    for name, value in (flags or {}).items():
+        if value is not None:
+            found[name] = _checked(name, value, "the command line", shown=name)
+    return _built(found)
+
+
+def _walk(group: Any, prefix: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    types = typing.get_type_hints(group, include_extras=True)
+    for field in msgspec.structs.fields(group):
+        if isinstance(field.default, Group):
+            yield from _walk(type(field.default), f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, (types[field.name], field.default)
+
+
+_FIELDS = fields()
+_BY_VARIABLE = {PREFIX + name.replace(".", "_").upper(): name for name in _FIELDS}
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        given = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.InvalidSetting(f"{file} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise errors.InvalidSetting(f"{file} is not TOML: {error}") from None
+    flat: dict[str, Any] = {}
+    for key, value in given.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            flat[key] = value
+    return {name: _checked(name, value, str(file), shown=name) for name, value in flat.items()}
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for variable, value in environment.items():
+        if not variable.startswith(PREFIX) or variable in RESERVED or variable.startswith(RESERVED_PREFIX):
+            continue
+        if variable not in _BY_VARIABLE:
+            raise _unknown(variable, _BY_VARIABLE, "the environment")
+        name = _BY_VARIABLE[variable]
+        found[name] = _checked(name, _split(name, value), "the environment", shown=variable)
+    return found
+
+
+def _split(name: str, value: str) -> Any:
+    listed = "tuple" in str(_FIELDS[name][0])
+    return [part.strip() for part in value.split(",") if part.strip()] if listed else value
+
+
+def _checked(name: str, value: Any, place: str, *, shown: str) -> Any:
+    if name not in _FIELDS:
+        raise _unknown(name, _FIELDS, place)
+    try:
+        return msgspec.convert(value, _FIELDS[name][0], strict=False)
+    except msgspec.ValidationError as error:
+        raise errors.InvalidSetting(f"{place}: {shown} = {value!r:.80}: {error}", setting=name) from None
+
+
+def _unknown(key: str, known: Mapping[str, Any], place: str) -> errors.InvalidSetting:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5) or _of_last_part(key, known)
+    mend = f"did you mean {near[0]}?" if near else "see the reference of settings"
+    return errors.InvalidSetting(f"{place}: {key} is not a setting: {mend}", setting=key)
+
+
+def _of_last_part(key: str, known: Mapping[str, Any]) -> list[str]:
+    lasts = {name.rpartition(".")[2]: name for name in known}
+    return [lasts[match] for match in difflib.get_close_matches(key.rpartition(".")[2], lasts, n=1)]
+
+
+def _built(found: Mapping[str, Any]) -> Settings:
+    nested: dict[str, Any] = {}
+    for name, value in found.items():
+        group, _, field = name.rpartition(".")
+        if group:
+            nested.setdefault(group, {})[field] = value
+        else:
+            nested[field] = value
+    types = typing.get_type_hints(Settings)
+    return Settings(**{name: types[name](**value) if isinstance(value, dict) else value for name, value in nested.items()})
