@@ -8,6 +8,7 @@ known one; a value out of range is one that names where it stands.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping
@@ -34,14 +35,14 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of the groups."""
 
 
-class StoreSettings(Group):
+class StoreSettings(Group, frozen=True, kw_only=True):
     """Where jobs are kept."""
 
     url: str | None = None
     """URL of the store. None: `sqlite:///` + the data directory + `/callboard.db`, which needs nothing else to run."""
 
 
-class WorkerSettings(Group):
+class WorkerSettings(Group, frozen=True, kw_only=True):
     """The processes that run handlers."""
 
     count: Annotated[int, Meta(ge=0, le=256)] = 2
@@ -58,7 +59,7 @@ class WorkerSettings(Group):
     """Seconds that running handlers get when a node stops. Ten: what most supervisors allow before they kill."""
 
 
-class GatewaySettings(Group):
+class GatewaySettings(Group, frozen=True, kw_only=True):
     """The processes that answer HTTP."""
 
     count: Annotated[int, Meta(ge=0, le=64)] = 1
@@ -68,10 +69,26 @@ class GatewaySettings(Group):
     port: Annotated[int, Meta(ge=1, le=65_535)] = 8321
     """TCP port of the first gateway; the next ones take the next ports."""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 16 << 20
-    """Bytes of a request's body. 16 MiB: a batch of 10,000 jobs with arguments of 1.6 KB each."""
+    """Bytes of a batch's body. 16 MiB: 10,000 jobs with arguments of 1.6 KB each."""
+
+    @property
+    def urls(self) -> list[str]:
+        """Where this machine reaches its gateways."""
+        return [f"http://{_reached(self.host)}:{self.port + index}" for index in range(self.count)]
 
 
-class AgentSettings(Group):
+def _reached(host: str) -> str:
+    """Return what to write into a URL for an address that is listened on."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 6:
+        return "[::1]" if address.is_unspecified else f"[{address}]"
+    return "127.0.0.1" if address.is_unspecified else host
+
+
+class AgentSettings(Group, frozen=True, kw_only=True):
     """How the agent judges its nodes from outside."""
 
     stall_seconds: Seconds = 120.0
@@ -89,16 +106,16 @@ class AgentSettings(Group):
     """The same for a stopped process, which will not move by itself."""
 
 
-class RetentionSettings(Group):
-    """How long finished jobs are kept. Whatever is set, each is kept 15 minutes, so that repeated submissions are recognized."""
+class RetentionSettings(Group, frozen=True, kw_only=True):
+    """How long finished jobs are kept. Whatever is set, each is kept 20 minutes, so that repeated submissions are recognized."""
 
-    age_seconds: Annotated[float, Meta(ge=900, le=3_153_600_000)] = 604_800.0
+    age_seconds: Annotated[float, Meta(ge=1200, le=3_153_600_000)] = 604_800.0
     """Seconds that a finished job is kept. A week: over a weekend and some, for those who ask what happened."""
     keep: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 1_000_000
     """Finished jobs kept in one domain; the longest finished go first. A million of small ones are about half a gigabyte."""
 
 
-class LogSettings(Group):
+class LogSettings(Group, frozen=True, kw_only=True):
     """What processes say."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -107,7 +124,7 @@ class LogSettings(Group):
     """key=value lines for people, or one JSON object a line for collectors."""
 
 
-class Settings(Group):
+class Settings(Group, frozen=True, kw_only=True):
     """Everything that can be set. Frozen: a change needs a restart."""
 
     app: Name | None = None

@@ -1,7 +1,7 @@
 """Where an app's jobs are submitted to, and how their results are awaited: a store opened here, or gateways over HTTP.
 
-`Connection` is what `Callboard.connect` returns, `Submitted` what submitting returns. The two ways behind them are `StoreWay`
-and `GatewaysWay`; what an app's user sees is the same.
+`Connection` is what `Callboard.connect` returns, `Submitted` what submitting returns. The ways behind them are `StoreWay` and
+`gateways.GatewaysWay`; what an app's user sees is the same.
 """
 
 from __future__ import annotations
@@ -77,9 +77,7 @@ class Connection:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._app.detach(self)
         await self._way.close()
 
@@ -129,15 +127,15 @@ class Submitted:
         """Cancel the job: `cancelled`, or `cancel_requested` while it runs. Raises JobNotFound, StateRefused."""
         return await self._way.cancel(self.domain, self.id)
 
-    async def _ending(self, timeout: float | None) -> Ending:
+    async def _ending(self, seconds: float | None) -> Ending:
         loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
+        deadline = None if seconds is None else loop.time() + seconds
         while True:
             left = WAIT_SECONDS if deadline is None else deadline - loop.time()
             if (ending := await self._way.ending(self.domain, self.id, min(max(left, 0), WAIT_SECONDS))) is not None:
                 return ending
             if left <= WAIT_SECONDS and deadline is not None:
-                raise errors.WaitTimeout(f"job {self.id} is not finished after {timeout} s: wait again, or longer")
+                raise errors.WaitTimeout(f"job {self.id} is not finished after {seconds} s: wait again, or longer")
 
 
 class StoreWay:
@@ -203,7 +201,12 @@ class StoreWay:
         return Ending(job.state.word, result, job.reason, error)
 
     async def cancel(self, domain: str, id: str) -> str:
-        state = await self.queue.cancel(domain, uuid7.parse(id))
+        try:
+            state = await self.queue.cancel(domain, uuid7.parse(id))
+        except errors.StateRefused as error:
+            if error.data.get("state") != model.State.CANCELLED.word:
+                raise
+            state = model.State.CANCELLED  # Asked twice is the same.
         return state.word if state is model.State.CANCELLED else "cancel_requested"
 
 

@@ -22,7 +22,7 @@ MAX_NOTE = 200
 _EXACT = 2**53
 
 
-class RetryLater(Exception):  # noqa: N818 - a handler's word, not an error
+class RetryLater(Exception):
     """Raised by a handler to be run again after `delay_seconds`; not counted as an attempt."""
 
     def __init__(self, delay_seconds: float, reason: str = "") -> None:
@@ -33,7 +33,7 @@ class RetryLater(Exception):  # noqa: N818 - a handler's word, not an error
         self.reason = reason
 
 
-class Discard(Exception):  # noqa: N818 - a handler's word, not an error
+class Discard(Exception):
     """Raised by a handler to give the job up for good: `discarded`, whatever attempts are left."""
 
     def __init__(self, reason: str = "") -> None:
@@ -41,8 +41,8 @@ class Discard(Exception):  # noqa: N818 - a handler's word, not an error
         self.reason = reason
 
 
-class Cancelled(BaseException):  # noqa: N818 - the sync sister of asyncio.CancelledError
-    """Raised by `Context.check_cancelled` in a handler that should end. Like asyncio.CancelledError, no `except Exception` stops it."""
+class Cancelled(BaseException):
+    """Raised by `Context.check_cancelled` in a handler that should end. It passes `except Exception`, as CancelledError does."""
 
 
 class Port(Protocol):

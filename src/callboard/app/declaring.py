@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from callboard import errors, settings
-from callboard.app import connection, context, handler, shape
+from callboard.app import connection as connections
+from callboard.app import handler, shape
 from callboard.jobs import kinds, model, submission
 from callboard.jobs import queue as queues
 
@@ -33,7 +34,7 @@ class Callboard:
         self.name = model.check_kind(name)
         self._handlers: dict[str, handler.Handler] = {}
         self._kinds: dict[str, kinds.Kind] = {}
-        self._connection: connection.Connection | None = None
+        self._connection: connections.Connection | None = None
 
     @property
     def kinds(self) -> Mapping[str, kinds.Kind]:
@@ -64,7 +65,7 @@ class Callboard:
         runs_in: handler.RunsIn | None = None,
     ) -> Callable[[Callable[P, R]], JobHandle[P, R]]: ...
 
-    def job(self, function: Any = None, /, *, name: str | None = None, runs_in: Any = None, **options: Any) -> Any:
+    def job(self, function: Any = None, **options: Any) -> Any:
         """Declare a function as the handler of a kind; use it bare or with options.
 
         The function takes named arguments, and a `Context` first if it wants one; annotations are checked at submission and
@@ -77,9 +78,9 @@ class Callboard:
         def declare(given: Callable[P, R]) -> JobHandle[P, R]:
             if not inspect.isfunction(given):
                 raise errors.InvalidInput(f"{given!r:.80} is not a function: @app.job goes on top of a function")
-            made = _handler(name or f"{self.name}.{given.__name__}", given, runs_in, options)
+            made = _handler(f"{self.name}.{given.__name__}", given, **options)
             if made.kind.name in self._handlers:
-                raise errors.InvalidInput(f"kind {made.kind.name} is declared twice in {self.name}: give one of them another name")
+                raise errors.InvalidInput(f"kind {made.kind.name} is declared twice in {self.name}: name one of them otherwise")
             self._handlers[made.kind.name] = made
             self._kinds[made.kind.name] = made.kind
             return JobHandle(self, given, made, {})
@@ -88,29 +89,34 @@ class Callboard:
 
     def connect(
         self, to: str | queues.Queue | None = None, *, key: str | None = None, domain: str | None = None
-    ) -> connection.Connection:
+    ) -> connections.Connection:
         """Return a connection for `async with`: inside, the app's jobs can be submitted and awaited.
 
-        `to` is a store (`sqlite:///...`, `memory:`), a gateway (`http://...`, several with commas between; `key` is then an API
-        key), an open Queue, or None for the store that the settings in this working directory name. Jobs go to `domain`
-        unless they say otherwise. What is wrong with `to` is raised on entry.
+        `to` is a store (`sqlite:///...`), gateways (`http://...`, several with commas between; `key` is then an API key, or
+        $CALLBOARD_KEY), an open Queue, or None for $CALLBOARD_URL, else the store that the settings here name. Jobs go to
+        `domain` unless they say otherwise. Raises InvalidSetting; what cannot be reached is told on entry.
         """
-        return connection.Connection(self, _way(to, key), domain)
+        return connections.Connection(self, _way(to, key), domain)
 
     @property
-    def connection(self) -> connection.Connection:
+    def connection(self) -> connections.Connection:
         """The open connection. Raises InvalidInput when there is none."""
         if self._connection is None:
             raise errors.InvalidInput(f"app {self.name} is not connected: use 'async with app.connect(URL):' around it")
         return self._connection
 
-    def attach(self, made: connection.Connection) -> None:
+    @property
+    def connected(self) -> bool:
+        """Whether there is an open connection."""
+        return self._connection is not None
+
+    def attach(self, made: connections.Connection) -> None:
         """Submit through this connection from now on. Raises InvalidInput when there is another."""
         if self._connection is not None:
             raise errors.InvalidInput(f"app {self.name} is connected already: leave the other 'async with' first")
         self._connection = made
 
-    def detach(self, made: connection.Connection) -> None:
+    def detach(self, made: connections.Connection) -> None:
         """Forget the connection, if it is the current one."""
         if self._connection is made:
             self._connection = None
@@ -134,20 +140,20 @@ class JobHandle(Generic[P, R]):
         return self.handler.kind
 
     def options(self, **options: Any) -> JobHandle[P, R]:
-        """Return this job with options of one submission: what `POST /v1/jobs` takes, such as `delay`, `priority`, `id`, `tags`."""
+        """Return this job with options of one submission, those of `POST /v1/jobs`, such as `delay`, `priority`, `id`, `tags`."""
         for name in options:
             if name not in _OPTIONS:
                 raise errors.InvalidInput(f"{self.kind.name} has no option {name!r}: it takes {', '.join(sorted(_OPTIONS))}")
         return JobHandle(self.app, self.handler.function, self.handler, {**self._options, **options})
 
-    async def submit(self, **args: Any) -> connection.Submitted:
+    async def submit(self, **args: Any) -> connections.Submitted:
         """Submit one job; when this returns, it is durable.
 
         Raises InvalidArguments and other InvalidInput (nothing is stored), IdConflict, IdExpired, StoreError or Unreachable.
         """
         return (await self.app.connection.submit(self.handler, [self.submission(args)]))[0]
 
-    async def submit_many(self, args: Sequence[Mapping[str, Any]]) -> list[connection.Submitted]:
+    async def submit_many(self, args: Sequence[Mapping[str, Any]]) -> list[connections.Submitted]:
         """Submit one job for each mapping of arguments: all are checked first, then stored together; results in their order.
 
         Raises as `submit`, `data["index"]` naming the first that was refused.
@@ -162,15 +168,25 @@ class JobHandle(Generic[P, R]):
         return submission.Submission(kind=self.kind.name, args=dict(args), **options)
 
 
-def _way(to: str | queues.Queue | None, key: str | None) -> connection.Way:
+def _way(to: str | queues.Queue | None, key: str | None) -> connections.Way:
     if to is None:
-        file = Path(settings.FILE)
-        to = settings.load(file if file.exists() else None, os.environ).store_url
-    return connection.StoreWay(to)
+        to = os.environ.get("CALLBOARD_URL") or _store_here()
+    if isinstance(to, str) and to.startswith(("http://", "https://")):
+        from callboard.app import gateways  # Here, so that a worker, whose way is a store, loads no HTTP client.
+
+        return gateways.GatewaysWay(to, key or os.environ.get("CALLBOARD_KEY"))
+    return connections.StoreWay(to)
 
 
-def _handler(name: str, function: Callable[..., Any], runs_in: Any, options: dict[str, Any]) -> handler.Handler:
-    model.check_kind(name)
+def _store_here() -> str:
+    file = Path(settings.FILE)
+    return settings.load(file if file.exists() else None, os.environ).store_url
+
+
+def _handler(
+    default: str, function: Callable[..., Any], *, name: str | None = None, runs_in: Any = None, **options: Any
+) -> handler.Handler:
+    name = model.check_kind(default if name is None else name)
     arguments = shape.Arguments(name, function)
     return handler.Handler(_kind(name, arguments.encode, **options), function, runs_in, arguments)
 

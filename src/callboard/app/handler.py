@@ -24,7 +24,9 @@ class Handler:
 
     __slots__ = ("arguments", "function", "is_async", "kind", "result", "runs_in")
 
-    def __init__(self, kind: kinds.Kind, function: Callable[..., Any], runs_in: RunsIn | None, arguments: shape.Arguments) -> None:
+    def __init__(
+        self, kind: kinds.Kind, function: Callable[..., Any], runs_in: RunsIn | None, arguments: shape.Arguments
+    ) -> None:
         self.kind = kind
         self.function = function
         self.arguments = arguments
@@ -51,7 +53,7 @@ class Handler:
         if self.runs_in == "loop" and not self.is_async:
             raise errors.InvalidInput(f"{name} runs in the loop and is not async: write 'async def', or runs_in='thread'")
         if self.runs_in == "process" and "<locals>" in self.function.__qualname__:
-            raise errors.InvalidInput(f"{name} runs in a process of its own and must be found there: define it at the top of its module")
+            raise errors.InvalidInput(f"{name} must be found by another process: define it at the top of its module")
 
 
 def locate(path: str) -> Handler:

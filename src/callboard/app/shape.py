@@ -25,7 +25,15 @@ EMPTY = b"\x80"
 
 _WRONG = (errors.InvalidInput, TypeError, ValueError, OverflowError, RecursionError)
 """What msgspec and the codec raise for values that do not fit; msgspec's own errors are ValueErrors."""
-_UNCHANGED = (shapes.NoneType, shapes.BoolType, shapes.IntType, shapes.StrType, shapes.ListType, shapes.UnionType, shapes.LiteralType)
+_UNCHANGED = (
+    shapes.NoneType,
+    shapes.BoolType,
+    shapes.IntType,
+    shapes.StrType,
+    shapes.ListType,
+    shapes.UnionType,
+    shapes.LiteralType,
+)
 """Types whose valid plain values are encoded as they are: nothing to convert, no NaN, no time."""
 _TIMES = (shapes.DateTimeType, shapes.TimeType)
 _FORMLESS = (shapes.CustomType, shapes.ExtType, shapes.RawType)
@@ -35,7 +43,7 @@ class Arguments:
     """The named arguments of one handler. Immutable; used from any thread."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
-        """Read the function's parameters. Raises InvalidInput for what cannot be a handler's: `*args`, a type without a payload form."""
+        """Read the function's parameters. Raises InvalidInput for what a handler cannot have, such as `*args`."""
         self.name = name
         hints = _hints(name, function)
         parameters = list(inspect.signature(function).parameters.values())
@@ -129,7 +137,7 @@ class Result:
         self._optional = any(isinstance(kind, (shapes.AnyType, shapes.NoneType)) for kind in inner[:1])
 
     def encode(self, value: Any) -> bytes | None:
-        """Return the result encoded, None for None. Raises InvalidInput when it does not fit the annotation or cannot be encoded."""
+        """Return the result encoded, None for None. Raises InvalidInput when it does not fit its annotation, or no payload."""
         if value is None and self._optional:
             return None
         try:
@@ -144,7 +152,7 @@ class Result:
             raise errors.InvalidInput(f"the result cannot be kept: {_readable(error)}") from None
 
     def restore(self, plain: Any) -> Any:
-        """Return a stored result, decoded to plain values, as what the annotation says. Raises InvalidInput when it does not fit."""
+        """Return a stored result, decoded to plain values, as its annotation says. Raises InvalidInput when it does not fit."""
         try:
             return msgspec.convert(plain, self._type, str_keys=True)
         except _WRONG as error:

@@ -1,6 +1,6 @@
 """`python -m callboard.cli` is the `callboard` command."""
 
-from callboard.cli import main
+from callboard import cli
 
 if __name__ == "__main__":
-    main.main()
+    cli.main()

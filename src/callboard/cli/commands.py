@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib import metadata
+from collections.abc import Collection
 from typing import Final
 
 import cyclopts
@@ -26,9 +26,9 @@ COMMANDS: Final[tuple[tuple[str, cyclopts.Group, str, str], ...]] = (
     ("queues", JOBS, "callboard.cli.queues:queues", "List queues with their jobs by state."),
     ("pause", JOBS, "callboard.cli.queues:pause", "Pause queues: nothing of them is started."),
     ("resume", JOBS, "callboard.cli.queues:resume", "Resume paused queues."),
-    ("demo", AROUND, "callboard.cli.demo:demo", "Watch nothing get lost, on your own files."),
+    ("demo", AROUND, "callboard.cli.demo.command:demo", "Watch nothing get lost, on your own files."),
     ("bench", AROUND, "callboard.cli.bench:run", "Measure this machine."),
-    ("version", AROUND, "callboard.cli.commands:version", "Print the version."),
+    ("version", AROUND, "callboard.cli.version:version", "Print the version."),
 )
 """Name, group in the help, where its function is, and what the help says of it."""
 
@@ -39,16 +39,12 @@ KEYS: Final[tuple[tuple[str, str, str], ...]] = (
 )
 
 
-def version() -> None:
-    """Print the version."""
-    print(metadata.version("callboard"))
-
-
 def _application(name: str, help: str, group: cyclopts.Group | None = None) -> cyclopts.App:
     return cyclopts.App(
         name=name,
         help=help,
         group=group,
+        help_epilogue="",
         help_format="plaintext",
         help_formatter="default" if sys.stdout.isatty() else "plain",
         version_flags=[],
@@ -60,18 +56,16 @@ def _application(name: str, help: str, group: cyclopts.Group | None = None) -> c
     )
 
 
-def _built() -> cyclopts.App:
-    root = _application("callboard", "Durable jobs: submitted from anywhere, never lost, run once they are wanted.")
+def build(tokens: Collection[str] = ()) -> cyclopts.App:
+    """Return the application for a command line. A command that is named in it tells its own, longer help."""
+    root = _application("callboard", "Durable jobs: submitted from anywhere, never lost, run by whoever is alive.")
     words = (f"{code.value} {code.name.lower().replace('_', ' ')}" for code in exits.Exit)
     root.help_epilogue = f"Exit codes: {', '.join(words)}."
     for place, (name, group, path, text) in enumerate(COMMANDS):
-        root.command(path, name=name, help=text, group=group, sort_key=place)
+        help = None if name in tokens else text
+        root.command(path, name=name, help=help, group=group, sort_key=place, help_epilogue="")
     keys = _application("key", "Make, list and revoke API keys.", AROUND)
-    keys.help_epilogue = ""
     for place, (name, path, text) in enumerate(KEYS):
-        keys.command(path, name=name, help=text, sort_key=place)
+        keys.command(path, name=name, help=None if name in tokens else text, sort_key=place)
     root.command(keys)
     return root
-
-
-app: Final = _built()

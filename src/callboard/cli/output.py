@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 import msgspec
 
@@ -24,6 +24,9 @@ COLOURS: Mapping[str, str] = {
     "discarded": "red",
 }
 """Colours of the words that stand for a job's state."""
+
+UNBROKEN: Final = 12
+"""A column of short words is not broken into lines."""
 
 
 def on_terminal(stream: TextIO | None = None) -> bool:
@@ -41,6 +44,11 @@ def note(text: str) -> None:
     print(f"callboard: {text}", file=sys.stderr, flush=True)
 
 
+def complain(message: str, code: str) -> None:
+    """Print an error as one line on standard error, with its stable code."""
+    print(f"callboard: {' '.join(plain(message).split())} ({code})", file=sys.stderr, flush=True)
+
+
 def document(value: Any) -> None:
     """Print a value as JSON: spread over lines on a terminal, on one line when piped."""
     encoded = msgspec.json.encode(value)
@@ -53,7 +61,10 @@ def value_text(value: Any) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows under columns, or tab-separated without the columns when piped."""
+    """Print rows under columns, or tab-separated without the columns when piped.
+
+    The first column, which names the row, is never cut: it is there to be copied.
+    """
     if not on_terminal():
         for row in rows:
             line("\t".join(cell(each) for each in row))
@@ -61,10 +72,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     # Loaded only where it is shown.
     from rich import box, console, table, text
 
-    drawn = table.Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for row in rows:
-        cells = [cell(each) for each in row]
-        drawn.add_row(*(text.Text(each, style=COLOURS.get(each, "")) for each in cells))
+    drawn = table.Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0), header_style="bold")
+    cells = [[cell(each) for each in row] for row in rows]
+    for place, name in enumerate(columns):
+        longest = max((len(row[place]) for row in cells), default=0)
+        drawn.add_column(name, no_wrap=place == 0 or longest <= UNBROKEN, overflow="fold")
+    for row in cells:
+        drawn.add_row(*(text.Text(each, style=COLOURS.get(each, "")) for each in row))
     console.Console().print(drawn)
 
 
@@ -78,9 +92,10 @@ def facts(pairs: Iterable[tuple[str, Any]]) -> None:
     from rich import console, text
 
     width = max((len(name) for name, _ in shown), default=0)
+    terminal = console.Console()
     for name, value in shown:
-        label = text.Text(f"{name:<{width}}  ", style="bold")
-        console.Console().print(label + text.Text(value, style=COLOURS.get(value, "")), soft_wrap=True)
+        words = text.Text.assemble((f"{name:<{width}}  ", "bold"), (value, COLOURS.get(value, "")))
+        terminal.print(words, soft_wrap=True)
 
 
 def cell(value: Any) -> str:
@@ -93,8 +108,9 @@ def cell(value: Any) -> str:
 
 
 def local_time(value: datetime) -> str:
-    """Write a time as the clock on the wall here shows it."""
-    return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Write a time as the clock on the wall here shows it; the day only when it is another one."""
+    here = value.astimezone()
+    return here.strftime("%H:%M:%S" if here.date() == datetime.now().date() else "%Y-%m-%d %H:%M")
 
 
 def plain(text: str) -> str:

@@ -28,7 +28,7 @@ class Session(Protocol):
         """Its name; only one live session has it."""
 
     def put(self, path: str, body: bytes) -> None:
-        """Write an entry, replacing its former content. Readers see the one or the other, never a mixture. Raises DataUnusable."""
+        """Write an entry, replacing its former content whole: no reader sees a mixture. Raises DataUnusable."""
 
     def remove(self, path: str) -> None:
         """Remove an entry, if it is there. Raises DataUnusable."""

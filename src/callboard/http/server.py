@@ -22,6 +22,7 @@ KEEP_ALIVE_SECONDS = 75
 """How long an idle connection stays open; longer than clients keep theirs, so that they close first."""
 BACKLOG = 1024
 LAST_WORD_SECONDS = 0.2
+TURN_SECONDS = 0.005
 
 
 class Server(lifecycle.Lifecycle):
@@ -115,8 +116,8 @@ class _Embedded(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
-        for connection in tuple(self.server_state.connections):
-            connection.shutdown()
+        self._dismiss()
+        await asyncio.sleep(TURN_SECONDS)  # a connection accepted a moment ago is introduced in the loop's next turns
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._grace_seconds):
                 await self._emptied()
@@ -126,30 +127,37 @@ class _Embedded(uvicorn.Server):
             await asyncio.wait(self.server_state.tasks, timeout=LAST_WORD_SECONDS)
         for connection in tuple(self.server_state.connections):
             connection.transport.abort()
-        while self.server_state.tasks:
-            await asyncio.wait(self.server_state.tasks)
+        await self._emptied()
+
+    def _dismiss(self) -> None:
+        for connection in tuple(self.server_state.connections):
+            connection.shutdown()
 
     async def _emptied(self) -> None:
-        while self.server_state.tasks:
-            await asyncio.wait(self.server_state.tasks)
-        # What was answered is still being sent; uvicorn has no signal for its end.
-        while self.server_state.connections:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+        """Return when all requests are answered and all connections closed: idle ones now, others after their answer."""
+        while self.server_state.tasks or self.server_state.connections:
+            self._dismiss()
+            if self.server_state.tasks:
+                await asyncio.wait(self.server_state.tasks, timeout=LAST_WORD_SECONDS)
+            else:
+                await asyncio.sleep(TURN_SECONDS)
 
 
 def bind(host: str, port: int) -> socket.socket:
     """Return a TCP socket bound to an address of this machine; `port` 0 takes a free one. Errors as `Server` says."""
+    if not 0 <= port <= 65_535:  # The system would take it modulo 65,536.
+        raise errors.InvalidSetting(f"port {port} is out of range: 0 to 65535")
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
         listener = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise _unbound(host, port, error) from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(BACKLOG)  # binding alone does not refuse a port on which another one listens
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         listener.close()
         raise _unbound(host, port, error) from None
     return listener

@@ -41,7 +41,8 @@ class Put(Op, frozen=True, gc=False):
 class Require(Op, frozen=True, gc=False):
     """Guard: the document `path` of `domain` is at `version` in the transaction that commits this unit.
 
-    The version is what `Engine.document` reads: 0 only when there was never one. → `Held()`, or the guard fails: `Changed(version)` with the version found.
+    The version is what `Engine.document` reads: 0 only when there was never one. → `Held()`, or the guard fails:
+    `Changed(version)` with the version found.
     """
 
     domain: str
@@ -120,8 +121,9 @@ class Release(Op, frozen=True, gc=False):
 class Renew(Op, frozen=True, gc=False):
     """A node says that it lives and what it runs. `claims` are (domain, id, fence, progress or None).
 
-    Writes the node's `renewed_at` = now (it never falls), and the progress of claims still held. → `Renewed(lost, cancel_requested)`:
-    which of the claims are no longer the node's, and which of the held ones somebody asked to cancel. Never a failed guard.
+    Writes the node's `renewed_at` = now (it never falls), and the progress of claims still held. → `Renewed(lost,
+    cancel_requested)`: which of the claims are no longer the node's, and which of the held ones somebody asked to cancel.
+    Never a failed guard.
     """
 
     node: bytes
@@ -168,7 +170,8 @@ class Expire(Op, frozen=True, gc=False):
 class Promote(Op, frozen=True, gc=False):
     """Make due jobs (SCHEDULED or RETRYABLE, run_at ≤ now) of these (domain, queue) pairs AVAILABLE, the longest due first.
 
-    At most `limit` of them, whichever queue they are in; equals by their age in the store. → `Promoted(jobs)`, their number. Never a failed guard.
+    At most `limit` of them, whichever queue they are in; equals by their age in the store. → `Promoted(jobs)`, their
+    number. Never a failed guard.
     """
 
     queues: tuple[tuple[str, str], ...]
@@ -177,11 +180,11 @@ class Promote(Op, frozen=True, gc=False):
 
 
 class Purge(Op, frozen=True, gc=False):
-    """Remove finished jobs of a domain, with their tags and errors, the longest finished first, at most `limit` of them.
+    """Remove finished jobs of a domain, with their tags and errors, at most `limit` of them.
 
-    A job goes when it finished before `before`, or when more than `keep` finished ones are in the domain and it finished
-    before `spare` (the idempotency time: what is younger stays whatever their number). → `Purged(jobs)`, their number.
-    Never a failed guard.
+    The longest finished go first, equals by their age in the store. A job goes when it finished before `before`, or when more
+    than `keep` finished ones are in the domain and it finished before `spare` (the idempotency time: what is younger stays
+    whatever their number). → `Purged(jobs)`, their number. Never a failed guard.
     """
 
     domain: str

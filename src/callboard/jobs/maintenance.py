@@ -38,7 +38,7 @@ class Maintenance(lifecycle.Lifecycle):
         *,
         age_seconds: float,
         keep: int,
-        spare_seconds: float = model.IDEMPOTENCY_SECONDS,
+        spare_seconds: float = model.SPARE_SECONDS,
         period_seconds: float = PERIOD_SECONDS,
     ) -> None:
         super().__init__()
@@ -118,17 +118,19 @@ class Expiry(lifecycle.Lifecycle):
         self._expired = expired
         self._dead: dict[bytes, None] = {}
         self._news = asyncio.Event()
+        self._rest = asyncio.Event()
+        self._rest.set()
         self._task: asyncio.Task[None] | None = None
 
     def dead(self, node: bytes) -> None:
         """Say that a node is dead for good. Only for the one who made sure."""
         self._dead[node] = None
         self._news.set()
+        self._rest.clear()
 
     async def settled(self) -> None:
         """Return when no dead node is left with claims, as far as was said."""
-        while self._dead:
-            await asyncio.sleep(0.01)
+        await self._rest.wait()
 
     async def _start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="expiry")
@@ -151,9 +153,10 @@ class Expiry(lifecycle.Lifecycle):
     async def _expire(self, node: bytes) -> None:
         jobs = await self._queue.expire([node])
         del self._dead[node]
+        self._expired(node, jobs)
         if not self._dead:
             self._news.clear()
-        self._expired(node, jobs)
+            self._rest.set()
 
 
 async def _ended(task: asyncio.Task[None] | None) -> None:

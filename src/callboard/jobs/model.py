@@ -26,9 +26,11 @@ MAX_TRACEBACK: Final = 8192
 """Characters kept of a traceback: its end, where the cause stands."""
 MAX_MESSAGE: Final = 2048
 IDEMPOTENCY_SECONDS: Final = 900
-"""How long a finished job is kept at the least, and how old an absent id may be and still make a new job."""
+"""How old an absent id may be, by its own time, and still make a new job."""
 FUTURE_SECONDS: Final = 300
 """How far an id's own time may lie ahead of the store's."""
+SPARE_SECONDS: Final = IDEMPOTENCY_SECONDS + FUTURE_SECONDS
+"""How long a finished job is kept at the least: until even an id that lay ahead of its time makes no second job."""
 DEFAULT_DOMAIN: Final = "main"
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_PRIORITY: Final = 5
@@ -38,7 +40,7 @@ _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _label = re.compile(_LABEL)
 _domain = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _kind = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,126}[A-Za-z0-9_])?")
-_tag = re.compile(r"[^\x00-\x1f\x7f,]{1,64}")
+_tag = re.compile(r"[^\x00-\x1f\x7f,\ud800-\udfff]{1,64}")
 
 
 class State(enum.IntEnum):
@@ -215,6 +217,8 @@ def check_kind(value: str) -> str:
 
 def check_tags(values: tuple[str, ...]) -> tuple[str, ...]:
     """Return the tags without repetitions, in their order, or raise InvalidName."""
+    if isinstance(values, str):
+        raise errors.InvalidInput(f"tags {values!r:.80} are one text: give a list")
     if len(values) > MAX_TAGS:
         raise errors.InvalidInput(f"{len(values)} tags are too many: {MAX_TAGS} at most")
     for value in values:

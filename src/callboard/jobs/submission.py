@@ -50,6 +50,8 @@ def build(given: Submission, kinds: Mapping[str, Kind], now: int, *, max_payload
     A kind found in `kinds` gives the defaults and checks the arguments; another one is taken on trust, with general defaults.
     Raises InvalidInput (and what is below it) naming the field; TooLarge for arguments over `max_payload` bytes.
     """
+    if not isinstance(given.args, dict):
+        raise errors.InvalidArguments(f"args {given.args!r:.40} are not named: give a mapping from names to values")
     kind = kinds.get(given.kind)
     if kind is None:
         model.check_kind(given.kind)
@@ -74,13 +76,13 @@ def build(given: Submission, kinds: Mapping[str, Kind], now: int, *, max_payload
         version=kind.version if given.version is None else _between(given.version, 1, 1_000_000, "version"),
         priority=kind.priority if given.priority is None else _between(given.priority, 0, 9, "priority"),
         args=args,
-        digest=_digest(given, args),
         tags=kind.tags if given.tags is None else model.check_tags(given.tags),
         meta={} if given.meta is None else _meta(given.meta),
         max_attempts=kind.attempts if given.attempts is None else _between(given.attempts, 1, model.MAX_ATTEMPTS, "attempts"),
         backoff=_micros(kind.backoff if given.backoff is None else given.backoff, 0, 3_600, "backoff"),
         timeout=None if timeout is None else _micros(timeout, 0.001, 30 * 86_400, "timeout"),
         run_at=_run_at(given, now),
+        digest=_digest(given, args),
     )
     return states.submitted(job, now)
 
@@ -95,14 +97,19 @@ def _digest(given: Submission, args: bytes) -> bytes:
         given.lane,
         given.version,
         given.priority,
-        given.delay,
+        _number(given.delay),
         None if given.run_at is None else given.run_at.timestamp(),
         given.attempts,
-        given.backoff,
-        given.timeout,
-        given.tags,
+        _number(given.backoff),
+        _number(given.timeout),
+        None if given.tags is None else tuple(given.tags),
         None if given.meta is None else sorted(given.meta.items()),
     )
+
+
+def _number(value: float | None) -> float | None:
+    """Return 2.0 for 2: JSON and Python write the same delay either way."""
+    return None if value is None else float(value)
 
 
 def _id(value: str | None, now: int) -> bytes:
@@ -110,7 +117,7 @@ def _id(value: str | None, now: int) -> bytes:
         return uuid7.make(now)
     try:
         id = uuid7.parse(value)
-    except ValueError:
+    except (ValueError, AttributeError, TypeError):
         raise errors.InvalidId(
             f"the job id {value!r:.60} is not a UUIDv7 (RFC 9562): leave it out, or make one of version 7"
         ) from None
@@ -151,6 +158,10 @@ def _micros(seconds: float, low: float, high: float, what: str) -> int:
 
 
 def _meta(value: dict[str, str]) -> dict[str, str]:
-    if len(value) > 16 or sum(len(key) + len(text) for key, text in value.items()) > 4096:
-        raise errors.InvalidInput("meta is too large: 16 entries and 4096 characters at most")
+    try:
+        size = len("".join((*value.keys(), *value.values())).encode())
+    except (AttributeError, TypeError, UnicodeEncodeError):
+        raise errors.InvalidInput("meta holds something else than text: it maps strings to strings") from None
+    if len(value) > 16 or size > 4096:
+        raise errors.InvalidInput("meta is too large: 16 entries and 4096 bytes at most")
     return value

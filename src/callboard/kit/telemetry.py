@@ -45,6 +45,15 @@ def configure(
     )
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**bound)
+    logging.basicConfig(level=LEVELS[level], handlers=[_Bridge()], force=True)
+
+
+class _Bridge(logging.Handler):
+    """Leads what libraries say through the standard library into the same lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING or record.name.startswith("callboard"):
+            structlog.get_logger().log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info or None)
 
 
 def masked(_logger: Any, _method: str, event: Event) -> Event:

@@ -71,7 +71,7 @@ async def _live(
     application = apps.load(record.settings.app, record.directory)
     node = assemble.Node(record, session, pulse, engines.open(record.settings.store_url), application)
     await node.start()
-    reporter.ready()
+    reporter.ready(node.new_key)
     ends = [asyncio.create_task(event.wait()) for event in (over, node.wants_restart)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     for end in ends:

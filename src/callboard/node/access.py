@@ -1,8 +1,9 @@
-"""The way in for the local commands: the gateways' addresses and an admin key, in a file of mode 0600. Made by the agent."""
+"""The way in for the local commands: the gateways' addresses and an admin key, in a file of mode 0600.
+
+Done by the first gateway's node, not by the agent: what makes keys comes with the whole HTTP server.
+"""
 
 from __future__ import annotations
-
-import ipaddress
 
 import msgspec
 
@@ -10,11 +11,12 @@ from callboard.jobs import model, queue
 from callboard.kit import files
 from callboard.node import layout
 from callboard.roles.gateway import keys
-from callboard.settings import GatewaySettings
+from callboard.settings import Settings
 
 
-async def ensure(store: queue.Queue, place: layout.Layout, given: GatewaySettings) -> str | None:
+async def ensure(store: queue.Queue, given: Settings) -> str | None:
     """Write `local.json`; return the admin key when it had to be made. Raises StoreError, DataUnusable."""
+    place = layout.Layout(given.directory)
     before = layout.read_local(place.local)
     made = await keys.ensure_admin(store)
     if made is None and (before is None or before.key is None):
@@ -22,21 +24,7 @@ async def ensure(store: queue.Queue, place: layout.Layout, given: GatewaySetting
         _, _, made = await keys.create(store, "local commands", [keys.ADMIN], model.DEFAULT_DOMAIN)
     key = made or (before.key if before else None)
     try:
-        files.write_private(place.local, msgspec.json.encode(layout.LocalAccess(urls(given), key)), durable=True)
+        files.write_private(place.local, msgspec.json.encode(layout.LocalAccess(given.gateway.urls, key)), durable=True)
     except OSError as error:
         raise layout.unusable(place.directory, error) from None
     return made
-
-
-def urls(given: GatewaySettings) -> list[str]:
-    """Return where this machine reaches its gateways."""
-    host = given.host
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        pass
-    else:
-        if address.is_unspecified:
-            host = "127.0.0.1" if address.version == 4 else "::1"
-        host = f"[{host}]" if address.version == 6 else host
-    return [f"http://{host}:{given.port + index}" for index in range(given.count)]

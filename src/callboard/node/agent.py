@@ -25,7 +25,7 @@ from callboard.coordination.engines import local
 from callboard.jobs import engines, hub_hints, maintenance, model, queue
 from callboard.jobs.engines.sqlite import files as sqlite_files
 from callboard.kit import clock, lifecycle, uuid7
-from callboard.node import access, children, layout, liveness, lockwatch, nursery, processes, shutdown, survivors
+from callboard.node import children, layout, liveness, lockwatch, nursery, processes, shutdown, survivors
 from callboard.rpc import hub
 from callboard.settings import Settings
 
@@ -62,7 +62,7 @@ class Agent(lifecycle.Lifecycle):
         super().__init__()
         self.hurry = asyncio.Event()
         """Set to make a stop that is under way kill what still lives."""
-        self.started = Started(str(given.directory), access.urls(given.gateway), None, 0)
+        self.started = Started(str(given.directory), given.gateway.urls, None, 0)
         self.watcher: asyncio.Task[None] | None = None
         """Ends only by an error, which is a bug: the nodes are left at work then."""
         self._settings = given
@@ -79,7 +79,6 @@ class Agent(lifecycle.Lifecycle):
         self._begin_session(coordination)
         self._watch_lock()
         store = await self._open_store()
-        key = await access.ensure(store, self._layout, self._settings.gateway)
         expiry = self._expiry = await self._entered(maintenance.Expiry(store, self._expired))
         nodes = self._nursery = nursery.Nursery(self._settings, self._layout, self._clock, expiry.dead)
         self._open.callback(nodes.close)
@@ -92,11 +91,11 @@ class Agent(lifecycle.Lifecycle):
             start_seconds=self._settings.agent.start_seconds,
         )
         others.look()
-        self.started = msgspec.structs.replace(self.started, new_key=key, adopted=len(nodes.wards))
+        self.started = msgspec.structs.replace(self.started, adopted=len(nodes.wards))
         await others.sweep(store)
         self.watcher = asyncio.create_task(self._watch(nodes, others, store), name="watch")
         nodes.fill()
-        await nodes.started()
+        self.started = msgspec.structs.replace(self.started, new_key=await nodes.started())
         kept = self._settings.retention
         await self._entered(maintenance.Maintenance(store, age_seconds=kept.age_seconds, keep=kept.keep))
         self._complete = True

@@ -1,4 +1,7 @@
-"""Finding the user's app: `MODULE:APP`, looked for in the working directory first. Only nodes import user code, never the agent."""
+"""Finding the user's app: `MODULE:APP`, looked for in the working directory first.
+
+Only nodes import user code, never the agent. Called before the node's loop begins.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import traceback
 
 from callboard import app, errors
 
-BUILTIN = "callboard.node.builtin:app"
+BUILTIN = "callboard.builtin:app"
 """What is served when no app is named."""
 
 

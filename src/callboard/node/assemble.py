@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -40,12 +40,19 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     coordination: coordination.Engine
 
 
-def worker(parts: Parts) -> role.Role:
+class Hosted(msgspec.Struct, frozen=True):
+    """A role, and what is to be done before it starts: returns an admin key if one was made."""
+
+    role: role.Role
+    prepare: Callable[[], Awaitable[str | None]] | None = None
+
+
+def worker(parts: Parts) -> Hosted:
     """Build the role that runs handlers."""
     from callboard.roles import worker  # Here, so that a gateway does not load it.
 
     given = parts.record.settings.worker
-    return worker.Worker(
+    made = worker.Worker(
         parts.queue,
         parts.app,
         node=parts.record.node,
@@ -55,27 +62,34 @@ def worker(parts: Parts) -> role.Role:
         short_floor=given.short_floor,
         beat=parts.beat,
     )
+    return Hosted(made)
 
 
-def gateway(parts: Parts) -> role.Role:
-    """Build the role that answers HTTP."""
-    from callboard.roles import gateway  # Here, so that a worker does not load Litestar and uvicorn.
+def gateway(parts: Parts) -> Hosted:
+    """Build the role that answers HTTP. The first gateway also sees to it that the local commands have a key."""
+    from callboard.node import access  # Both here, so that a worker does not load Litestar and uvicorn.
+    from callboard.roles import gateway
 
     given = parts.record.settings.gateway
 
     async def entries() -> list[coordination.Entry]:
         return await asyncio.to_thread(parts.coordination.entries, layout.NODES)
 
-    return gateway.Gateway(
+    async def prepare() -> str | None:
+        return await access.ensure(parts.queue, parts.record.settings)
+
+    made = gateway.Gateway(
         parts.queue,
         parts.app.kinds,
         host=given.host,
         port=given.port + parts.record.index,
         entries=entries,
+        max_body_bytes=given.max_body_bytes,
     )
+    return Hosted(made, prepare if parts.record.index == 0 else None)
 
 
-ROLES: Final[Mapping[str, Callable[[Parts], role.Role]]] = {"worker": worker, "gateway": gateway}
+ROLES: Final[Mapping[str, Callable[[Parts], Hosted]]] = {"worker": worker, "gateway": gateway}
 
 
 class Node(lifecycle.Lifecycle):
@@ -98,9 +112,13 @@ class Node(lifecycle.Lifecycle):
         place = layout.Layout(record.settings.directory)
         self._hints = hub_hints.HubHints(place.hub)
         self._queue = queue.Queue(store, clock=self._clock, hints=self._hints)
-        self._role = ROLES[record.role](
+        hosted = ROLES[record.role](
             Parts(record=record, queue=self._queue, app=application, beat=pulse, coordination=place.coordination())
         )
+        self._role = hosted.role
+        self._prepare = hosted.prepare
+        self.new_key: str | None = None
+        """The admin key, when it was made at this start."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def facts(self) -> dict[str, object]:
@@ -111,6 +129,8 @@ class Node(lifecycle.Lifecycle):
         self._tasks = [asyncio.create_task(self._tick(), name="tick")]
         await self._hints.start()
         await self._queue.start()
+        if self._prepare is not None:
+            self.new_key = await self._prepare()
         await self._role.start()
         await asyncio.to_thread(put_entry, self._session, self._record, [self.facts()])
         self._tasks.append(asyncio.create_task(self._keep_facts(), name="facts"))

@@ -42,6 +42,7 @@ class Ward:
         self.process = process
         self.leaving = False
         """Asked to stop, or killed: its end is no surprise."""
+        self.dead = asyncio.Event()
         self.ready: asyncio.Future[report.Report | None] = asyncio.get_running_loop().create_future()
         """What it said when it had started, None when it ended without a word."""
         self.exit_code: int | None = None
@@ -110,6 +111,7 @@ class Ward:
             self.exit_code = self._child.wait()
         self.close()
         self._ended(self)
+        self.dead.set()
 
     def _end_followers(self, child: subprocess.Popen[bytes]) -> None:
         """A node that did not end by itself leaves processes of its handlers; its jobs must not run twice at a time.

@@ -50,13 +50,11 @@ class Record(msgspec.Struct, frozen=True):
 def judged(record: Record | None, seen: Seen, limits: Limits) -> tuple[Record, str | None]:
     """Return the record with this look in it, and why the node must be killed; None: it may live."""
     late = record is not None and seen.now - record.at > limits.late_seconds * NS
-    if record is None or late or record.tick != seen.tick:
-        tick_since = seen.now
-    else:
-        tick_since = record.tick_since
+    before = None if late else record
+    tick_since = before.tick_since if before is not None and before.tick == seen.tick else seen.now
     stopped_since = None
     if seen.state == "T":
-        stopped_since = seen.now if record is None or late or record.stopped_since is None else record.stopped_since
+        stopped_since = seen.now if before is None or before.stopped_since is None else before.stopped_since
     after = Record(seen.now, seen.tick, tick_since, stopped_since)
     return after, _verdict(after, seen, limits)
 

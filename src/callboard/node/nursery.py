@@ -10,10 +10,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
 
-import msgspec
 import structlog
 
 from callboard import errors
@@ -95,9 +94,10 @@ class Nursery:
             if place.ward is None and place.timer is None:
                 self._start(place)
 
-    async def started(self) -> None:
-        """Return when every place had a node that was ready. Raises what the first one to fail says."""
-        await asyncio.gather(*(self._first_word(place) for place in self.places.values()))
+    async def started(self) -> str | None:
+        """Return when every place had a node that was ready: the admin key, if one was made. Raises what a failing one says."""
+        said = await asyncio.gather(*(self._first_word(place) for place in self.places.values()))
+        return next((one.new_key for one in said if one.new_key), None)
 
     def look(self, limits: liveness.Limits) -> None:
         """Judge every node; kill those that must die."""
@@ -109,22 +109,22 @@ class Nursery:
                 ward.signal(signal.SIGKILL)
                 ward.leaving = False  # Its place is filled again with backoff.
 
-    async def stop(self, wards: Iterable[children.Ward], grace_seconds: float, hurry: asyncio.Event) -> None:
+    async def stop(self, wards: Sequence[children.Ward], grace_seconds: float, hurry: asyncio.Event) -> None:
         """Start nothing any more; end these nodes, by SIGTERM first, by SIGKILL after the grace time or when told to hurry."""
         self._open = False
         for place in self.places.values():
             self._cancel(place)
-        chosen = tuple(wards)
-        for ward in chosen:
+        for ward in wards:
             ward.signal(signal.SIGTERM)
-        deadline = time.monotonic() + grace_seconds
-        while (left := self._living(chosen)) and time.monotonic() < deadline and not hurry.is_set():
-            await asyncio.sleep(0.02)
-        for ward in left:
-            log.error("killing node", node=ward.record.incarnation, role=ward.record.role, why="it did not stop in time")
-            ward.signal(signal.SIGKILL)
-        while self._living(chosen):
-            await asyncio.sleep(0.01)
+        everyone = asyncio.create_task(self._all_dead(wards))
+        hurrying = asyncio.create_task(hurry.wait())
+        await asyncio.wait((everyone, hurrying), timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        for ward in wards:
+            if not ward.dead.is_set():
+                log.error("killing node", node=ward.record.incarnation, role=ward.record.role, why="it did not stop in time")
+                ward.signal(signal.SIGKILL)
+        await everyone
 
     def close(self) -> None:
         """Stop watching; what lives goes on by itself."""
@@ -135,13 +135,17 @@ class Nursery:
             ward.close()
 
     @staticmethod
-    async def _first_word(place: Place) -> None:
+    async def _all_dead(wards: Sequence[children.Ward]) -> Literal[True]:
+        for ward in wards:
+            await ward.dead.wait()
+        return True
+
+    @staticmethod
+    async def _first_word(place: Place) -> report.Report:
         said = await asyncio.shield(place.started)
         if said.code:
             raise said.error()
-
-    def _living(self, wards: Iterable[children.Ward]) -> list[children.Ward]:
-        return [ward for ward in wards if ward.record.incarnation in self.wards]
+        return said
 
     def _wanted(self, place: Place, incarnation: str) -> layout.NodeRecord:
         return layout.NodeRecord(
@@ -209,11 +213,3 @@ class Nursery:
         if place.timer is not None:
             place.timer.cancel()
             place.timer = None
-
-
-def record_of(directory: layout.Layout, incarnation: str) -> layout.NodeRecord | None:
-    """Return the record of a node that was started here; None when there is none."""
-    try:
-        return layout.read_record(directory.record(incarnation))
-    except (OSError, msgspec.MsgspecError):
-        return None

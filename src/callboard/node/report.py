@@ -25,6 +25,8 @@ class Report(msgspec.Struct, frozen=True):
 
     code: str = ""
     message: str = ""
+    new_key: str | None = None
+    """The admin key, when it was made at this start."""
 
     def error(self) -> errors.CallboardError:
         """Return the error that the node met."""
@@ -42,8 +44,8 @@ class Reporter:
         if descriptor is not None:
             os.set_inheritable(descriptor, False)
 
-    def ready(self) -> None:
-        self._say(Report())
+    def ready(self, new_key: str | None = None) -> None:
+        self._say(Report(new_key=new_key))
 
     def failed(self, error: errors.CallboardError) -> None:
         self._say(Report(error.code, error.message))

@@ -35,7 +35,7 @@ class Survivors:
         owns_store: bool,
         start_seconds: float,
     ) -> None:
-        """`owns_store`: every process that claims from the store has its session here, as when the store lies in this directory."""
+        """`owns_store`: whoever claims from the store has a session here, as when the store lies in this directory."""
         self._coordination = coordination
         self._layout = place
         self._nodes = nodes

@@ -15,11 +15,11 @@ MAX_FRAME = 4 << 20
 _length = struct.Struct(">I")
 
 
-class Message(msgspec.Struct, array_like=True, frozen=True):
+class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Base of the messages."""
 
 
-class Hello(Message, tag=1):
+class Hello(Message, tag=1, frozen=True, gc=False):
     """First message of a client: who does not know the hub's secret is sent away."""
 
     secret: str
@@ -27,19 +27,19 @@ class Hello(Message, tag=1):
     """What this client wants to be told of."""
 
 
-class Want(Message, tag=2):
+class Want(Message, tag=2, frozen=True, gc=False):
     """A client wants these topics from now on, and no others."""
 
     topics: tuple[int, ...]
 
 
-class Wanted(Message, tag=3):
+class Wanted(Message, tag=3, frozen=True, gc=False):
     """The hub tells a client which topics any *other* client wants. The first one also says that the client is let in."""
 
     topics: tuple[int, ...]
 
 
-class Publish(Message, tag=4):
+class Publish(Message, tag=4, frozen=True, gc=False):
     """To the hub, and from it to every other client that wants the topic."""
 
     topic: int

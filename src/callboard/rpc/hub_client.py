@@ -87,9 +87,10 @@ class HubClient(lifecycle.Lifecycle):
     async def _file_changed(self, at_most_seconds: float) -> None:
         """Wait until the address file is another one, or until it is time to try the same one again."""
         before = self._stamp()
-        deadline = asyncio.get_running_loop().time() + at_most_seconds
-        while self._stamp() == before and (left := deadline - asyncio.get_running_loop().time()) > 0:
-            await asyncio.sleep(min(LOOK_SECONDS, left))
+        for _ in range(max(1, round(at_most_seconds / LOOK_SECONDS))):
+            await asyncio.sleep(LOOK_SECONDS)
+            if self._stamp() != before:
+                return
 
     def _stamp(self) -> tuple[int, int] | None:
         try:

@@ -41,7 +41,7 @@ async def _to_result(made: deployment.Deployment, rounds: int) -> list[float]:
     async with Client(made.urls, key=made.key) as client:
         for _ in range(rounds):
             before = time.perf_counter()
-            job = await client.submit("bench.noop", n=1)
+            job = await client.submit("bench.noop", {"n": 1})
             await client.wait(job.id, 30)
             seconds.append(time.perf_counter() - before)
     return seconds

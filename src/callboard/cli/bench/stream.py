@@ -7,15 +7,16 @@ as they come and lists jobs all the time. Jobs count when their result is stored
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
-from callboard import app as apps
 from callboard.cli.bench import deployment
 from callboard.cli.bench.apps import app, noop
-from callboard.jobs import model
+from callboard.jobs import engines, hub_hints, model, queue
 
 BATCH = 500
 AHEAD = 20_000
@@ -29,23 +30,40 @@ async def measure(seconds: float, *, batch: int = BATCH) -> dict[str, Any]:
         sweeper = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "callboard.cli.bench.sweeper", made.store, str(seconds), stdout=asyncio.subprocess.PIPE
         )
-        async with app.connect(made.store) as connection:
-            await _submit(connection, seconds, batch)
+        async with opened(made) as store, app.connect(store):
+            await _submit(store, seconds, batch)
         out, _ = await sweeper.communicate()
     return _summary(json.loads(out))
 
 
-async def _submit(connection: apps.Connection, seconds: float, batch: int) -> None:
+@contextlib.asynccontextmanager
+async def opened(made: deployment.Deployment) -> AsyncIterator[queue.Queue]:
+    """Open a deployment's store in this process, with its hub."""
+    hints = hub_hints.beside(made.data / "callboard.db")
+    if hints is not None:
+        await hints.start()
+    store = queue.Queue(engines.open(made.store), hints=hints)
+    await store.start()
+    try:
+        yield store
+    finally:
+        await store.stop()
+        if hints is not None:
+            await hints.stop()
+
+
+async def _submit(store: queue.Queue, seconds: float, batch: int) -> None:
     """Keep the store fed, not flooded, until the time is over."""
     until = time.monotonic() + seconds
     handle = noop.options(tags=["bench", "stream"])
-    queue = connection.queue
+    args = [{"n": n} for n in range(batch)]
     while time.monotonic() < until:
-        waiting = sum(count.jobs for count in await queue.counts(model.DEFAULT_DOMAIN) if count.state not in model.TERMINAL)
-        for _ in range(max(0, AHEAD - waiting) // batch // 2 or 1 if waiting < AHEAD else 0):
-            await handle.submit_many([{"n": n} for n in range(batch)])
-        if waiting >= AHEAD:
-            await asyncio.sleep(0.02)
+        counts = await store.counts(model.DEFAULT_DOMAIN)
+        room = AHEAD - sum(count.jobs for count in counts if count.state not in model.TERMINAL)
+        if room < batch:
+            await asyncio.sleep(0.01)
+        for _ in range(min(room // batch, 8)):
+            await handle.submit_many(args)
 
 
 def _summary(lines: dict[str, Any]) -> dict[str, Any]:

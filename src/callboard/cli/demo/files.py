@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -63,9 +64,13 @@ def take(root: Path) -> Snapshot:
     return Snapshot(str(root), files, len(found) - len(files))
 
 
-def count(paths: Iterable[str]) -> Totals:
-    """Read the files here and now, one after the other, and sum up."""
-    return total((path, builtin.inspect_file(Path(path))) for path in paths)
+def inspected(paths: Iterable[str]) -> dict[str, builtin.Inspection]:
+    """Read files here and now, one after the other; one that cannot be read any more is missing in what is returned."""
+    found = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found[path] = builtin.inspect_file(Path(path))
+    return found
 
 
 def total(found: Iterable[tuple[str, builtin.Inspection]]) -> Totals:

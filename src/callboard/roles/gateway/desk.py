@@ -6,13 +6,15 @@ parameters that the route does not know (a misspelt filter must not list everyth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from litestar import Request
 from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
+from litestar.params import FromQuery
 
 from callboard import errors
 from callboard.jobs import kinds
@@ -51,7 +53,11 @@ class Caller:
     domain: str
 
 
-def authorization(headers: list[tuple[bytes, bytes]]) -> bytes:
+TheDesk = NamedDependency[Desk]
+TheCaller = NamedDependency[Caller]
+
+
+def authorization(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Return the value of the Authorization header, empty when there is none."""
     for name, value in headers:
         if name == b"authorization":
@@ -72,7 +78,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     connection.scope["state"]["grant"] = grant
 
 
-def provide_caller(request: Asked, domain: str | None = None) -> Caller:
+def provide_caller(request: Asked, domain: FromQuery[str | None] = None) -> Caller:
     """Make the `caller` that routes ask for."""
     grant: keys.Grant = request.scope["state"]["grant"]
     return Caller(grant, grant.domain if domain is None else grant.check_domain(domain))
@@ -83,5 +89,5 @@ def _query_names(handler: BaseRouteHandler) -> list[str]:
     names = ["domain"]
     for name, field in handler.parsed_fn_signature.parameters.items():
         if name not in PROVIDED:
-            names.append(getattr(field.kwarg_definition, "query", None) or name)
+            names.append(getattr(field.kwarg_definition, "name", None) or name)
     return names

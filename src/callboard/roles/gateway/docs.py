@@ -23,7 +23,8 @@ _METHODS: Final = ("get", "post", "put", "delete")
 _STYLE: Final = """<style>
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2733}
 code,pre{font:14px/1.4 ui-monospace,monospace}pre{background:#f3f5f7;padding:.8rem;overflow:auto}
-section{border-top:1px solid #d5dbe1;padding:.6rem 0}h2{font-size:1rem;margin:.4rem 0}td,th{padding:.1rem 1rem .1rem 0;text-align:left}
+section{border-top:1px solid #d5dbe1;padding:.6rem 0}h2{font-size:1rem;margin:.4rem 0}
+td,th{padding:.1rem 1rem .1rem 0;text-align:left}
 </style>"""
 
 
@@ -50,7 +51,7 @@ class Page(OpenAPIRenderPlugin):
 CONFIG: Final = OpenAPIConfig(
     title="Callboard",
     version="1",
-    description="Durable jobs: submit, look, wait, list, cancel, retry. Errors are problem documents (RFC 9457) with a stable code.",
+    description="Durable jobs: submit, wait, list, cancel, retry. Errors are problem documents (RFC 9457) with a stable code.",
     path="/docs",
     render_plugins=[Page(), Json()],
 )

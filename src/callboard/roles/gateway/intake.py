@@ -118,7 +118,7 @@ def refused(job: model.Job, result: seam.Result) -> errors.CallboardError:
             state=result.state.word,
         )
     return errors.IdExpired(
-        f"no job {id}, and its id is over {model.IDEMPOTENCY_SECONDS} seconds old: it may have been finished and removed; make a new id",
+        f"no job {id}, and its id is over {model.IDEMPOTENCY_SECONDS} seconds old: it may be finished and gone; make a new id",
         id=id,
     )
 

@@ -101,7 +101,7 @@ async def listed(queue: queues.Queue) -> list[tuple[str, Record]]:
 
 
 async def revoke(queue: queues.Queue, grant: Grant, key_id: str) -> Record:
-    """Revoke a key for good; twice is the same. Raises NotFound for an unknown key or one of a domain out of the grant's reach."""
+    """Revoke a key for good; twice is the same. Raises NotFound for one that is unknown or out of the grant's reach."""
     document = await queue.document(_DOMAIN, PREFIX + key_id)
     record = _decoder.decode(document.body) if document.body else None
     if record is None or not model.inside(record.domain, grant.domain):

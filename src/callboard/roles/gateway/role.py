@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from callboard.http import server
 from callboard.jobs import kinds as declared
@@ -42,7 +42,7 @@ class Gateway(role.Role):
             health=health.Health(queue),
             max_batch_body=max_body_bytes,
         )
-        self._server = server.Server(edge.Edge(site.build(self._desk), self._desk), host, port)
+        self._server = server.Server(edge.Edge(cast(edge.App, site.build(self._desk)), self._desk), host, port)
 
     @property
     def url(self) -> str:

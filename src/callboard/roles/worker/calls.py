@@ -12,7 +12,7 @@ from callboard.jobs import model
 from callboard.roles.worker import endings
 
 
-def run(declared: handler.Handler, job: model.Job, port: context.Port, max_result: int) -> bytes | None | endings.Failure:
+def run(declared: handler.Handler, job: model.Job, port: context.Port, max_result: int) -> bytes | endings.Failure | None:
     """Decode the arguments, call the handler in a context of its own, encode its result. Never raises."""
     try:
         values = declared.arguments.decode(job.args)

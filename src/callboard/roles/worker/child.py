@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import types
 from typing import BinaryIO, Final
 
 from callboard.app import handler
@@ -25,6 +26,8 @@ PROGRESS_SECONDS: Final = 0.2
 """How often progress is told at the most: a handler may report in a tight loop."""
 _PR_SET_PDEATHSIG: Final = 1
 _MAIN: Final = "__main__"
+
+_found: dict[str, handler.Handler] = {}
 
 
 class Port:
@@ -73,7 +76,7 @@ class Outbox:
             if (progress := port.progress) is not None:  # None: its job has ended, the next message is of another one.
                 self._put(pipe.Moved(progress))
 
-    def ended(self, port: Port, result: bytes | None | endings.Failure) -> None:
+    def ended(self, port: Port, result: bytes | endings.Failure | None) -> None:
         with self._lock:
             port.ended()
             self._put(pipe.Raised(result) if isinstance(result, endings.Failure) else pipe.Returned(result))
@@ -91,14 +94,15 @@ def main() -> None:
     port = Port(outbox)
     while (message := _read(inbox)) is not None:
         if isinstance(message, pipe.Hello):
-            _be_at_home(message)
+            sys.path[:] = message.path
+            importlib.invalidate_caches()
         else:
             outbox.ended(port, _work(message, port))
 
 
-def _work(work: pipe.Work, port: Port) -> bytes | None | endings.Failure:
+def _work(work: pipe.Work, port: Port) -> bytes | endings.Failure | None:
     try:
-        found = handler.locate(work.path)
+        found = _found.get(work.path) or _locate(work)
     except BaseException as error:
         return endings.failure(error)
     return calls.run(found, work.job, port, work.max_result)
@@ -108,7 +112,8 @@ def _read(inbox: BinaryIO) -> pipe.ToChild | None:
     header = inbox.read(pipe.HEADER.size)
     if len(header) < pipe.HEADER.size:
         return None
-    return pipe.to_child(inbox.read(pipe.HEADER.unpack(header)[0]))
+    message: pipe.ToChild = pipe.to_child(inbox.read(pipe.HEADER.unpack(header)[0]))
+    return message
 
 
 def _die_with_parent(parent: int) -> None:
@@ -116,7 +121,8 @@ def _die_with_parent(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # It died before the kernel knew.
-    for one in (signal.SIGINT, signal.SIGTERM):  # Sent to the whole group; the parent decides. Programs started here get the default.
+    # Sent to the whole group; here the parent decides. What a handler starts gets the defaults again.
+    for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, _ignore)
 
 
@@ -134,13 +140,13 @@ def _take_pipes() -> tuple[BinaryIO, Outbox]:
     return inbox, Outbox(outbox)
 
 
-def _be_at_home(hello: pipe.Hello) -> None:
-    """Find modules where the parent finds them; a main program is run under another name, so that it only declares."""
-    sys.path[:] = hello.path
-    importlib.invalidate_caches()
-    if hello.main is not None:
-        names = runpy.run_path(hello.main, run_name="__callboard_main__")
-        sys.modules[_MAIN].__dict__.update({key: value for key, value in names.items() if not key.startswith("__")})
+def _locate(work: pipe.Work) -> handler.Handler:
+    if work.main is not None:  # Run under another name, so that the program declares its handlers and does nothing else.
+        program = types.ModuleType(_MAIN)
+        program.__dict__.update(runpy.run_path(work.main, run_name="__callboard_main__"))
+        sys.modules[_MAIN] = program
+    found = _found[work.path] = handler.locate(work.path)
+    return found
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ STOPPED: Final = "stopped"
 _OWN_FRAMES: Final = ("/callboard/roles/worker/", "/callboard/app/")
 
 
-class Failure(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Failure(msgspec.Struct, frozen=True, array_like=True):
     """Why a handler did not return a usable result. `code` is one of `Reason`, or LATER or STOPPED."""
 
     code: str
@@ -50,7 +50,7 @@ def refused(error: errors.CallboardError) -> Failure:
     return Failure(Reason.INVALID_ARGUMENTS, type(error).__name__, _clean(error.message))
 
 
-def encoded(declared: handler.Handler, value: object, limit: int) -> bytes | None | Failure:
+def encoded(declared: handler.Handler, value: object, limit: int) -> bytes | Failure | None:
     """Return a handler's result encoded, or why it cannot be kept; `limit` in bytes."""
     try:
         result = declared.result.encode(value)
@@ -77,9 +77,7 @@ def failed(job: model.Job, failure: Failure, now: int) -> seam.Settle:
         case _:
             end = states.failed
     code = Reason.FAILED if failure.code == STOPPED else failure.code
-    return _settle(
-        job, end(job, now, code=code, type=failure.type, message=failure.message, traceback=failure.traceback)
-    )
+    return _settle(job, end(job, now, code=code, type=failure.type, message=failure.message, traceback=failure.traceback))
 
 
 def timed_out(job: model.Job, failure: Failure | None, now: int) -> seam.Settle:
@@ -114,7 +112,8 @@ def _said(error: BaseException) -> str:
 def _trace(error: BaseException) -> str:
     """The traceback from the handler's first frame on, bounded; formatting must not fail a second time."""
     try:
-        shown = traceback.TracebackException(type(error), error, _handlers_own(error.__traceback__), limit=-MAX_FRAMES, compact=True)
+        trace = _handlers_own(error.__traceback__)
+        shown = traceback.TracebackException(type(error), error, trace, limit=-MAX_FRAMES, compact=True)
         return _clean("".join(shown.format())[-model.MAX_TRACEBACK :])
     except Exception as second:
         return f"(the traceback cannot be shown: {type(second).__name__})"

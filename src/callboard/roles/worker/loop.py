@@ -9,11 +9,12 @@ work in it as in any task. The first waiting handler makes the next runner take 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import time
 import types
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final
 
 from callboard import errors
@@ -157,7 +158,8 @@ def _drive(call: Coroutine[Any, Any, Any], own: contextvars.Context, awaited: An
             own.run(call.close)
             raise
         except BaseException as error:
-            step, given = call.throw, error
+            step: Callable[[Any], Any] = call.throw
+            given: Any = error
         else:
             step, given = call.send, sent
         try:
@@ -170,9 +172,7 @@ def _drive(call: Coroutine[Any, Any, Any], own: contextvars.Context, awaited: An
 
 async def _turn(task: asyncio.Task[None]) -> None:
     """Give the loop a turn, and make the task as new: a cancellation meant for a handler may come too late for it."""
-    try:
+    with contextlib.suppress(asyncio.CancelledError):
         await asyncio.sleep(0)
-    except asyncio.CancelledError:
-        pass
     while task.cancelling():
         task.uncancel()

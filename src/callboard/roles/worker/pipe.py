@@ -17,16 +17,16 @@ HEADER: Final = struct.Struct(">I")
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """First to a child: where it finds modules, and the file of a main program whose handlers it is to run."""
+    """First to a child: where it finds modules."""
 
     path: list[str]
-    main: str | None
 
 
 class Work(msgspec.Struct, frozen=True, tag=True):
-    """To a child: run this job with the handler at `path`."""
+    """To a child: run this job with the handler at `path`; `main` is the file of its program when its module has no name."""
 
     path: str
+    main: str | None
     job: model.Job
     max_result: int
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from callboard.jobs import model
@@ -18,6 +19,9 @@ from callboard.roles.worker.run import Keeper, Run
 
 IDLE_SECONDS: Final = 60.0
 """How long a child without work is kept: starting one takes some tenths of a second, keeping one some 30 MB."""
+
+END_SECONDS: Final = 1.0
+"""How long a child that has closed its pipe may take to end."""
 
 
 class Processes:
@@ -29,6 +33,7 @@ class Processes:
         self._log = (log_level, log_form)
         self._idle: list[Child] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def begin(self, run: Run) -> None:
         task = asyncio.get_running_loop().create_task(self._conduct(run), name="callboard-child")
@@ -40,6 +45,7 @@ class Processes:
             run.means.kill()
 
     async def close(self) -> None:
+        self._closed = True
         idle, self._idle = self._idle, []
         for child in idle:
             child.kill()
@@ -62,21 +68,22 @@ class Processes:
     async def _work(self, child: Child, run: Run) -> None:
         run.means = child
         if run.cancelled:
-            child.kill()
             self._keeper.stopped(run)
             return
         self._keeper.goes_on(run)
-        message = await child.run(pipe.Work(run.handler.path, run.job, self._max_result), run)
+        message = await child.run(_work(run, self._max_result), run)
         match message:
             case pipe.Returned(result):
                 self._keeper.completed(run, result)
             case pipe.Raised(failure):
                 self._keeper.failed(run, failure)
-            case None if run.why:
-                self._keeper.stopped(run)
             case None:
-                said = f"the process that ran the handler ended: {await child.gone()}"
-                self._keeper.failed(run, endings.Failure(model.Reason.FAILED, "ProcessDied", said))
+                how = await child.gone()  # Its job may run elsewhere only after its end.
+                if run.why:
+                    self._keeper.stopped(run)
+                else:
+                    said = f"the process that ran the handler ended: {how}"
+                    self._keeper.failed(run, endings.Failure(model.Reason.FAILED, "ProcessDied", said))
 
     async def _child(self) -> Child:
         while self._idle:
@@ -86,7 +93,7 @@ class Processes:
         return await Child.spawn(*self._log)
 
     def _keep(self, child: Child) -> None:
-        if child.alive:
+        if child.alive and not self._closed:
             self._idle.append(child)
             child.rest(IDLE_SECONDS, self._dismiss)
         else:
@@ -108,7 +115,6 @@ class Child:
         self._out = process.stdout
         self._working = False
         self._resting: asyncio.TimerHandle | None = None
-        self._reaper: asyncio.Task[int] | None = None
         self.alive = True
 
     @classmethod
@@ -124,10 +130,9 @@ class Child:
             log_form,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         child = cls(process)
-        child._in.write(pipe.frame(pipe.Hello(sys.path, _main_file())))
+        child._in.write(pipe.frame(pipe.Hello(sys.path)))
         return child
 
     def take(self) -> bool:
@@ -138,9 +143,8 @@ class Child:
         self.alive = self.alive and self._process.returncode is None
         return self.alive
 
-    def rest(self, seconds: float, dismiss: object) -> None:
+    def rest(self, seconds: float, dismiss: Callable[[Child], None]) -> None:
         """Call `dismiss(self)` if nobody takes it for `seconds`."""
-        assert callable(dismiss)
         self._resting = asyncio.get_running_loop().call_later(seconds, dismiss, self)
 
     async def run(self, work: pipe.Work, run: Run) -> pipe.Returned | pipe.Raised | None:
@@ -149,12 +153,13 @@ class Child:
             self._in.write(pipe.frame(work))
             while True:
                 header = await self._out.readexactly(pipe.HEADER.size)
-                message = pipe.from_child(await self._out.readexactly(pipe.HEADER.unpack(header)[0]))
+                body = await self._out.readexactly(pipe.HEADER.unpack(header)[0])
+                message: pipe.FromChild = pipe.from_child(body)
                 if not isinstance(message, pipe.Moved):
                     return message
                 run.progress = message.progress
         except (OSError, asyncio.IncompleteReadError):
-            self.kill()
+            self.alive = False
             return None
 
     def kill(self) -> None:
@@ -166,16 +171,25 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         self._in.close()
-        if self._reaper is None:
-            self._reaper = asyncio.ensure_future(self._process.wait())
 
     async def gone(self) -> str:
-        """Wait for its end; return how it ended, in words."""
-        code = await self._process.wait()
+        """Wait for its end, which is near, or make it; return how it ended, in words."""
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                code = await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            code = await self._process.wait()
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
 
-def _main_file() -> str | None:
-    """The file of a main program that declares handlers itself; None for a node, whose app is an ordinary module."""
-    main = sys.modules["__main__"]
-    return getattr(main, "__file__", None) if getattr(main, "__spec__", None) is None else None
+def _work(run: Run, max_result: int) -> pipe.Work:
+    """What a child is told; handlers that a main program declares are found by its module's name, or by its file."""
+    path, main = run.handler.path, None
+    if path.startswith("__main__:"):
+        program = sys.modules["__main__"]
+        if (spec := getattr(program, "__spec__", None)) is not None:
+            path = spec.name + path.removeprefix("__main__")
+        else:
+            main = getattr(program, "__file__", None)
+    return pipe.Work(path, main, run.job, max_result)

@@ -128,7 +128,8 @@ class Runs:
     def _abandon(self, run: Run) -> None:
         """End the claim of a handler that does not end: its slot stays taken."""
         if not run.let_go:
-            log.warning("handler goes on after it was told to end", job=run.job.id.hex(), kind=run.job.kind, why=run.why.name.lower())
+            why = run.why.name.lower()
+            log.warning("handler goes on after it was told to end", job=run.job.id.hex(), kind=run.job.kind, why=why)
             self._let_go(run)
             self.ended(self._stopped_op(run))
 

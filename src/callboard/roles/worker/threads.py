@@ -14,7 +14,7 @@ from collections import deque
 from callboard.roles.worker import calls, endings
 from callboard.roles.worker.run import Keeper, Run
 
-Ended = tuple[Run, bytes | None | endings.Failure, bool]
+Ended = tuple[Run, bytes | endings.Failure | None, bool]
 
 
 class Threads:

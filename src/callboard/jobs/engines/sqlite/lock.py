@@ -43,7 +43,8 @@ class WriteLock:
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if os.fstat(self._file).st_size < HOLDER.size:
-            os.ftruncate(self._file, HOLDER.size)
+            # Written, not just made that long: on a full disk this raises, where touching the mapped page would kill.
+            os.pwrite(self._file, bytes(HOLDER.size), 0)
         self._page = mmap.mmap(self._file, HOLDER.size)
         self._pid = os.getpid()
         self._start = start_time(self._pid)

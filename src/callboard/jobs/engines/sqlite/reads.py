@@ -107,7 +107,8 @@ class Reads:
             return rows[:limit], rows[limit - 1][0]
         if not bound:
             return rows, None
-        last: bytes | None = self._db.execute(f"SELECT id FROM ({source}) ORDER BY id DESC LIMIT 1 OFFSET {bound - 1:d}", values).get
+        edge = f"SELECT id FROM ({source}) ORDER BY id DESC LIMIT 1 OFFSET {bound - 1:d}"
+        last: bytes | None = self._db.execute(edge, values).get
         return rows, last
 
     def _source(

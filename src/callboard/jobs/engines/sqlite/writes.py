@@ -129,6 +129,7 @@ class Writes:
     def rolled_back(self) -> None:
         """Forget what a transaction that was rolled back had made known."""
         self._routes.forget()
+        self._claimed.clear()
 
     # Units
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from litestar import delete, get, post
+from litestar.params import FromPath, RawBody
 
 from callboard.http import shapes
 from callboard.jobs import model
@@ -21,7 +22,7 @@ _new = msgspec.json.Decoder(shapes.NewKey)
     description="The token is in this answer and nowhere again: only a hash of it is stored.",
     opt={"scope": keys.ADMIN, "body": shapes.NewKey},
 )
-async def create(desk: desks.Desk, caller: desks.Caller, body: bytes) -> shapes.MintedKey:
+async def create(desk: desks.TheDesk, caller: desks.TheCaller, body: RawBody) -> shapes.MintedKey:
     given = intake.read(body, _new)
     domain = caller.domain if given.domain is None else caller.grant.check_domain(given.domain)
     key_id, record, token = await keys.create(desk.queue, given.name, given.scopes, domain)
@@ -29,7 +30,7 @@ async def create(desk: desks.Desk, caller: desks.Caller, body: bytes) -> shapes.
 
 
 @get("/v1/keys", summary="List API keys, oldest first, without their secrets", opt={"scope": keys.ADMIN})
-async def listed(desk: desks.Desk, caller: desks.Caller) -> shapes.Keys:
+async def listed(desk: desks.TheDesk, caller: desks.TheCaller) -> shapes.Keys:
     found = await keys.listed(desk.queue)
     return shapes.Keys([views.key(id, record) for id, record in found if model.inside(record.domain, caller.domain)])
 
@@ -41,7 +42,7 @@ async def listed(desk: desks.Desk, caller: desks.Caller) -> shapes.Keys:
     description="Requests with it are refused within a second; within five when hints are lost.",
     opt={"scope": keys.ADMIN},
 )
-async def revoke(desk: desks.Desk, caller: desks.Caller, key_id: str) -> shapes.Key:
+async def revoke(desk: desks.TheDesk, caller: desks.TheCaller, key_id: FromPath[str]) -> shapes.Key:
     return views.key(key_id, await keys.revoke(desk.queue, caller.grant, key_id))
 
 

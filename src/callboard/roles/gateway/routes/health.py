@@ -11,19 +11,19 @@ from callboard.roles.gateway import metrics
 
 
 @get("/healthz", summary="Does this process move? 503 asks for its restart")
-async def alive(desk: desks.Desk) -> Response[dict[str, str]]:
+async def alive(desk: desks.TheDesk) -> Response[dict[str, str]]:
     moves = desk.health.alive()
     return Response({"loop": "ok", "writer": "ok" if moves else "stalled"}, status_code=200 if moves else 503)
 
 
 @get("/readyz", summary="Can it serve? 503 asks to send requests elsewhere")
-async def ready(desk: desks.Desk) -> Response[dict[str, str]]:
+async def ready(desk: desks.TheDesk) -> Response[dict[str, str]]:
     report = await desk.health.ready()
     return Response(report, status_code=200 if report["jobs"] == "ok" else 503)
 
 
 @get("/metrics", summary="Metrics for Prometheus")
-async def scrape(desk: desks.Desk) -> Response[bytes]:
+async def scrape(desk: desks.TheDesk) -> Response[bytes]:
     return Response(await desk.metrics.text(), media_type=metrics.MEDIA_TYPE)
 
 

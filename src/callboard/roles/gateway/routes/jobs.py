@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Response, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter, RawBody
 
 from callboard import errors
 from callboard.http import shapes
@@ -23,12 +23,12 @@ MAX_LOOKS: Final = 40
 MAX_PAGE_BYTES: Final = 4 << 20
 """Bytes of arguments and results in one page, about."""
 
-Wait = Annotated[float, Parameter(ge=0, le=waits.MAX_SECONDS, description="Seconds to wait for the job to finish.")]
+Wait = Annotated[float, QueryParameter(ge=0, le=waits.MAX_SECONDS, description="Seconds to wait for the job to finish.")]
 Limit = Annotated[
-    int, Parameter(ge=1, le=MAX_PAGE, description="The most jobs to return; there may be fewer and still a cursor.")
+    int, QueryParameter(ge=1, le=MAX_PAGE, description="The most jobs to return; there may be fewer and still a cursor.")
 ]
-States = Annotated[list[str] | None, Parameter(query="state", description="States, repeated or with commas.")]
-Run = Annotated[int | None, Parameter(ge=1, description="The run that the caller saw: makes the request safe to repeat.")]
+States = Annotated[list[str] | None, QueryParameter(name="state", description="States, repeated or with commas.")]
+Run = Annotated[int | None, QueryParameter(ge=1, description="The run that the caller saw: makes the request safe to repeat.")]
 
 _watch = msgspec.json.Decoder(shapes.Watch)
 
@@ -39,7 +39,7 @@ _watch = msgspec.json.Decoder(shapes.Watch)
     description="Answers 201 once the job is stored durably, 200 when an equal job of this id was there already.",
     opt={"scope": keys.SUBMIT, "body": submission.Submission, "returns": shapes.Receipt},
 )
-async def submit(desk: desks.Desk, caller: desks.Caller, body: bytes) -> Response[bytes]:
+async def submit(desk: desks.TheDesk, caller: desks.TheCaller, body: RawBody) -> Response[bytes]:
     status, receipt = await intake.one(desk, caller.grant, caller.domain, body)
     return Response(receipt, status_code=status, media_type="application/json")
 
@@ -51,7 +51,7 @@ async def submit(desk: desks.Desk, caller: desks.Caller, body: bytes) -> Respons
     description="All are checked first: one bad job refuses the batch with 422 and its index. Then a result for each.",
     opt={"scope": keys.SUBMIT, "body": intake.Batch, "returns": shapes.BatchResults},
 )
-async def submit_batch(desk: desks.Desk, caller: desks.Caller, body: bytes) -> Response[bytes]:
+async def submit_batch(desk: desks.TheDesk, caller: desks.TheCaller, body: RawBody) -> Response[bytes]:
     return Response(await intake.many(desk, caller.grant, caller.domain, body), media_type="application/json")
 
 
@@ -62,7 +62,7 @@ async def submit_batch(desk: desks.Desk, caller: desks.Caller, body: bytes) -> R
     description="Answers as soon as some of up to 1,000 jobs are finished, with those; or with none when the time is over.",
     opt={"scope": keys.READ, "body": shapes.Watch},
 )
-async def wait_for_some(desk: desks.Desk, caller: desks.Caller, body: bytes) -> shapes.Finished:
+async def wait_for_some(desk: desks.TheDesk, caller: desks.TheCaller, body: RawBody) -> shapes.Finished:
     watch = intake.read(body, _watch)
     if len(watch.ids) > waits.MAX_IDS:
         raise errors.InvalidInput(f"{len(watch.ids)} ids are too many for one wait: give {waits.MAX_IDS} at most")
@@ -73,7 +73,7 @@ async def wait_for_some(desk: desks.Desk, caller: desks.Caller, body: bytes) -> 
 
 
 @get("/v1/jobs/{job_id:str}", summary="Look at a job, or wait for its end", opt={"scope": keys.READ})
-async def look(desk: desks.Desk, caller: desks.Caller, job_id: str, wait: Wait = 0.0) -> shapes.JobDetail:
+async def look(desk: desks.TheDesk, caller: desks.TheCaller, job_id: FromPath[str], wait: Wait = 0.0) -> shapes.JobDetail:
     id = views.job_id(job_id)
     job = await (desk.waits.one(caller.domain, id, wait) if wait else desk.queue.get(caller.domain, id))
     if job is None:
@@ -84,15 +84,15 @@ async def look(desk: desks.Desk, caller: desks.Caller, job_id: str, wait: Wait =
 
 @get("/v1/jobs", summary="List jobs, newest first", opt={"scope": keys.READ})
 async def find(
-    desk: desks.Desk,
-    caller: desks.Caller,
+    desk: desks.TheDesk,
+    caller: desks.TheCaller,
     states: States = None,
-    kind: str | None = None,
-    queue: str | None = None,
-    tag: str | None = None,
-    subtree: bool = False,
+    kind: FromQuery[str | None] = None,
+    queue: FromQuery[str | None] = None,
+    tag: FromQuery[str | None] = None,
+    subtree: FromQuery[bool] = False,
     limit: Limit = 50,
-    cursor: str | None = None,
+    cursor: FromQuery[str | None] = None,
 ) -> shapes.Jobs:
     filter = seam.Filter(domain=caller.domain, subtree=subtree, states=_states(states), kind=kind, queue=queue, tag=tag)
     page = await _page(desk, filter, limit, views.cursor_bytes(cursor))
@@ -100,7 +100,7 @@ async def find(
 
 
 @post("/v1/jobs/{job_id:str}/cancel", status_code=200, summary="Cancel a job", opt={"scope": keys.MANAGE})
-async def cancel(desk: desks.Desk, caller: desks.Caller, job_id: str) -> shapes.Moved:
+async def cancel(desk: desks.TheDesk, caller: desks.TheCaller, job_id: FromPath[str]) -> shapes.Moved:
     try:
         state = await desk.queue.cancel(caller.domain, views.job_id(job_id))
     except errors.StateRefused as error:
@@ -111,7 +111,7 @@ async def cancel(desk: desks.Desk, caller: desks.Caller, job_id: str) -> shapes.
 
 
 @post("/v1/jobs/{job_id:str}/retry", status_code=200, summary="Run a finished job again", opt={"scope": keys.MANAGE})
-async def retry(desk: desks.Desk, caller: desks.Caller, job_id: str, run: Run = None) -> shapes.Moved:
+async def retry(desk: desks.TheDesk, caller: desks.TheCaller, job_id: FromPath[str], run: Run = None) -> shapes.Moved:
     id = views.job_id(job_id)
     if run is not None:
         job = await desk.queue.get(caller.domain, id)
@@ -126,7 +126,7 @@ async def retry(desk: desks.Desk, caller: desks.Caller, job_id: str, run: Run = 
     return shapes.Moved(job_id, (await desk.queue.retry(caller.domain, id)).word)
 
 
-async def _page(desk: desks.Desk, filter: seam.Filter, limit: int, cursor: bytes | None) -> seam.Page:
+async def _page(desk: desks.TheDesk, filter: seam.Filter, limit: int, cursor: bytes | None) -> seam.Page:
     """Put a page together from small reads, so that neither a big result nor a rare hit makes it unbounded."""
     jobs: list[model.Job] = []
     size = 0
@@ -155,7 +155,7 @@ def _may_have_errors(job: model.Job) -> bool:
     return job.run > 1 or job.deaths > 0 or job.attempts > (job.state is model.State.COMPLETED) or job.fence > 1
 
 
-def _not_found(job_id: str) -> errors.JobNotFound:
+def _not_found(job_id: FromPath[str]) -> errors.JobNotFound:
     return errors.JobNotFound(f"no job {job_id}: it never was, it was purged, or it is of another domain")
 
 

@@ -12,7 +12,7 @@ from callboard.roles.gateway import keys
 
 
 @get("/v1/nodes", summary="List the live nodes", opt={"scope": keys.READ})
-async def listed(desk: desks.Desk, caller: desks.Caller) -> shapes.Nodes:
+async def listed(desk: desks.TheDesk, caller: desks.TheCaller) -> shapes.Nodes:
     return shapes.Nodes(await desk.roster.nodes())
 
 

@@ -6,6 +6,8 @@ in `bench`. They pass times as `now` and never sleep; order is tested only where
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from callboard.testing.conformance.jobs import bench, claims, documents, ends, people, puts, reads, sharing, units, upkeep
 
 ALL: tuple[bench.Promise, ...] = tuple(
@@ -17,15 +19,15 @@ ALL: tuple[bench.Promise, ...] = tuple(
 """Every promise, in the order in which an engine is best made to keep them."""
 
 
-def broken(open: bench.Open, *, url: str = "", first: bool = False) -> dict[str, Exception]:
+def broken(new_store: Callable[[], bench.Open], *, first: bool = False) -> dict[str, Exception]:
     """Return the promises that an engine breaks, by name, each with how; only one of them when `first`.
 
-    `open` opens an engine on a new store; called again before the bench is cleared away, on the same store. Promises that
-    need an ability which the engine does not declare are left out, those across processes too when no `url` is given.
+    `new_store` is called for each promise and returns how to open engines on one new store. Promises that need an ability
+    which the engine does not declare are left out, and those across processes, which need a URL.
     """
     found: dict[str, Exception] = {}
     for promise in ALL:
-        with bench.Bench(open, url) as ground:
+        with bench.Bench(new_store()) as ground:
             if promise.missing(ground):
                 continue
             try:

@@ -75,7 +75,7 @@ def job(*, now: int = NOW, **fields: Any) -> model.Job:
 def take(*kinds: str, limit: int = 1000, **fields: Any) -> seam.Take:
     """Return a take of version 1 of some kinds, of the default domain, queue and lane if not said otherwise."""
     versions = fields.pop("versions", (1,))
-    given = {"domain": model.DEFAULT_DOMAIN, "queue": model.DEFAULT_QUEUE, "lane": model.Lane.LONG} | fields
+    given: dict[str, Any] = {"domain": model.DEFAULT_DOMAIN, "queue": model.DEFAULT_QUEUE, "lane": model.Lane.LONG} | fields
     return seam.Take(kinds=tuple((kind, versions) for kind in kinds or (KIND,)), limit=limit, **given)
 
 

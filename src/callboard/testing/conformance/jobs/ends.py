@@ -125,6 +125,28 @@ def a_wish_to_cancel_decides_between_outcomes(ground: Bench) -> None:
 
 
 @promise
+def a_batch_of_ends_is_decided_one_by_one(ground: Bench) -> None:
+    """Successes with and without a result, failures, handed back: each as if it were alone, wishes considered."""
+    ground.put(*(job(args=bytes([i]), max_attempts=1 + i % 2) for i in range(60)))
+    claimed = ground.claim()
+    for one in claimed[::7]:
+        ground.one(seam.Cancel("main", one.id, NOW))
+    results = (None, b"", b"\x01" * 20_000)
+
+    def succeeded(one: model.Job, now: int) -> states.Ended:
+        return states.succeeded(one, results[one.fence], now)
+
+    ends = [states.died, states.failed, states.released, *[succeeded] * 4]
+    wished = ground.engine.get([one.key for one in claimed])
+    decided = [ends[i * 5 % 7](msgspec.structs.replace(one, fence=i % 3), LATER) for i, one in enumerate(claimed)]
+    decided = [msgspec.structs.replace(ended, error=None) for ended in decided]
+    wanted = [states.settled(one, ended) for one, ended in zip(wished, decided, strict=True) if one is not None]
+    units = [(settle(one, ended),) for one, ended in zip(claimed, decided, strict=True)]
+    equal(ground.batch(units), [[seam.Settled(one.state)] for one in wanted])
+    equal(ground.engine.get([one.key for one in claimed]), wanted)
+
+
+@promise
 def a_release_hands_the_job_back(ground: Bench) -> None:
     """AVAILABLE at once, nothing counted; cancelled if that was wished."""
     handed, unwanted = ground.running(), ground.running()

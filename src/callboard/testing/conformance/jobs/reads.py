@@ -183,11 +183,12 @@ def ready_tells_whether_a_claim_would_get_something(ground: Bench) -> None:
     """Available jobs of a take, and due ones; not those of other queues, lanes, unknown kinds, or of later."""
     wanted = (take(queue="q"), take("app.a", "app.b", versions=(1, 2)))
     equal(ground.engine.ready(wanted, NOW), False)
-    others = [job(kind="app.c"), job(kind="app.a", version=3), job(kind="app.a", lane=Lane.SHORT), job(kind="app.a", domain="acme")]
-    ground.put(*others, job(kind="app.a", delay=1))
+    ground.put(job(kind="app.c"), job(kind="app.a", version=3), job(kind="app.a", lane=Lane.SHORT))
+    ground.put(job(kind="app.a", domain="acme"), job(kind="app.a", delay=1))
     equal(ground.engine.ready(wanted, NOW), False)
     equal(ground.engine.ready(wanted, NOW + SECOND), True)
     equal(ground.engine.ready((), NOW + SECOND), False)
+    equal(ground.engine.ready([msgspec.structs.replace(one, limit=0) for one in wanted], NOW + SECOND), False)
     mine = job(kind="app.b", version=2)
     ground.put(mine)
     equal(ground.engine.ready(wanted, NOW), True)

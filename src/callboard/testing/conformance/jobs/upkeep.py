@@ -28,7 +28,7 @@ def the_claims_of_a_dead_node_are_ended(ground: Bench) -> None:
     """Available at once with a death counted and an error appended; other nodes' claims, and other jobs, stay."""
     lost, elsewhere, alive = ground.running(), ground.running(domain="acme"), ground.running(node=OTHER)
     done = ground.finished()
-    expired = ground.one(seam.Expire((NODE, b"never-seen-node."), 100, LATER)).jobs
+    expired = ground.one(seam.Expire((NODE, b"never-seen-node.", NODE), 100, LATER)).jobs
     same_members(expired, [states.settled(one, states.died(one, LATER)) for one in (lost, elsewhere)])
     for one in expired:
         equal(ground.read(one), one)
@@ -37,6 +37,19 @@ def the_claims_of_a_dead_node_are_ended(ground: Bench) -> None:
     equal((ground.read(alive), ground.read(done)), (alive, done))
     equal(ground.one(seam.Expire((NODE,), 100, LATER)), seam.Expired([]))
     equal(ground.engine.claimants(), [(OTHER, 0)])
+
+
+@promise
+def a_dead_node_s_renewal_is_forgotten(ground: Bench) -> None:
+    """Once nothing of it is left to expire: fewer than the limit were."""
+    ground.put(*(job() for _ in range(2)))
+    ground.claim()
+    ground.one(seam.Renew(NODE, (), NOW))
+    ground.one(seam.Expire((NODE,), 1, LATER))
+    equal(ground.engine.claimants(), [(NODE, NOW)])
+    ground.one(seam.Expire((NODE,), 2, LATER))
+    ground.claim()
+    equal(ground.engine.claimants(), [(NODE, 0)])
 
 
 @promise

@@ -14,7 +14,7 @@ from typing import NoReturn
 import cyclopts
 
 from callboard import errors
-from callboard.cli import commands, exits
+from callboard.cli import commands, exits, output
 
 UNEXPECTED = "internal_error"
 """The code shown for an error that is a fault of Callboard's own."""
@@ -35,7 +35,7 @@ def run(tokens: Sequence[str]) -> int:
     """Run a command line; return its exit code."""
     try:
         _check_text(tokens)
-        returned = commands.app(list(tokens))
+        returned = commands.build(tokens)(list(tokens))
         return int(returned or exits.Exit.OK)
     except cyclopts.CycloptsError as error:
         return refuse(errors.InvalidInput(f"{_misused(error)}: see 'callboard --help'"))
@@ -48,19 +48,14 @@ def run(tokens: Sequence[str]) -> int:
     except Exception as error:
         if sys.flags.dev_mode:
             raise
-        say(f"unexpected {type(error).__name__}: {error}: this is a fault of Callboard's own", UNEXPECTED)
+        output.complain(f"unexpected {type(error).__name__}: {error}: this is a fault of Callboard's own", UNEXPECTED)
         return exits.Exit.FAILED
 
 
 def refuse(error: errors.CallboardError) -> exits.Exit:
     """Say what went wrong; return the exit code for it."""
-    say(error.message, error.code)
+    output.complain(error.message, error.code)
     return exits.of(error)
-
-
-def say(message: str, code: str) -> None:
-    """Print an error as one line."""
-    print(f"callboard: {' '.join(message.split())} ({code})", file=sys.stderr, flush=True)
 
 
 def _misused(error: cyclopts.CycloptsError) -> str:

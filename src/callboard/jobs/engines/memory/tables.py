@@ -2,7 +2,7 @@
 
 Every change of a job goes through `write`, which keeps the indexes right and remembers the opposite until `keep` or
 `take_back`. No index is ever scanned past what is asked for. Knows the fields of a job and decides nothing; locks are the
-engine's. Only `memory` and `memory_verbs` import this.
+engine's. Only `engine` and `verbs` import this.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Tables:
         self.ready: dict[Bucket, Ordered[tuple[int, int, int, Key]]] = {}
         """AVAILABLE, by (domain, queue, lane, kind, version): (priority, run_at, seq, key)."""
         self.due: dict[Bucket, Ordered[tuple[int, int, Key]]] = {}
-        """SCHEDULED and RETRYABLE, by (domain, queue): (run_at, seq, key)."""
+        """SCHEDULED and RETRYABLE, by the same: (run_at, seq, key)."""
         self.running: dict[Bucket, Ordered[tuple[int, Key]]] = {}
         """RUNNING, by (node,): (seq, key)."""
         self.finished: dict[Bucket, Ordered[tuple[int, int, Key]]] = {}
@@ -205,8 +205,8 @@ class Tables:
     def _place(self, key: Key, row: Row) -> tuple[dict[Bucket, Any], Bucket, Any] | None:
         job = row.job
         state = job.state
+        bucket = (job.domain, job.queue, job.lane, job.kind, job.version)
         if state == State.AVAILABLE:
-            bucket = (job.domain, job.queue, job.lane, job.kind, job.version)
             return self.ready, bucket, (job.priority, job.run_at, row.seq, key)
         if state == State.RUNNING:
             return self.running, (job.node,), (row.seq, key)
@@ -214,7 +214,7 @@ class Tables:
             return self.finished, (job.domain,), (job.finished_at, row.seq, key)
         if state == State.PENDING:
             return None
-        return self.due, (job.domain, job.queue), (job.run_at, row.seq, key)
+        return self.due, bucket, (job.run_at, row.seq, key)
 
 
 def _discard(index: dict[Any, Any], bucket: Any, item: Any) -> None:

@@ -1,15 +1,9 @@
-"""The `memory` engine: a store inside one process, gone with it. For tests, simulations and trying things out.
-
-`memory:` opens a new store of its own, `memory:NAME` the one of that name in this process, which lives until the last
-engine on it is closed. Passes the same suite as the durable engines, so it may stand in for them anywhere. Tables and
-indexes are in `memory_tables`, the operations in `memory_verbs`.
-"""
+"""The memory engine: a lock around the tables, units that are applied or taken back, and the reads."""
 
 from __future__ import annotations
 
 import heapq
 import threading
-import weakref
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
@@ -17,8 +11,8 @@ from typing import Final
 from callboard import errors
 from callboard.jobs import engine as seam
 from callboard.jobs import model
-from callboard.jobs.engines import memory_verbs
-from callboard.jobs.engines.memory_tables import NEVER, Key, Tables
+from callboard.jobs.engines.memory import verbs
+from callboard.jobs.engines.memory.tables import NEVER, Key, Tables
 
 LOOKED_AT: Final = 2_000
 """Jobs that one page of `find` looks at, at most."""
@@ -30,26 +24,6 @@ class Store:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.tables = Tables()
-
-
-_named: weakref.WeakValueDictionary[str, Store] = weakref.WeakValueDictionary()
-_naming = threading.Lock()
-
-
-def open(url: str) -> MemoryEngine:
-    """Open `memory:` or `memory:NAME`. Raises InvalidSetting for a NAME that is not a label."""
-    name = url.partition(":")[2]
-    if not name:
-        return MemoryEngine(Store())
-    try:
-        model.check_label(name, "name")
-    except errors.InvalidName:
-        raise errors.InvalidSetting(f"store {url!r:.80} is not 'memory:' or 'memory:NAME', NAME of a-z, 0-9 and '-'") from None
-    with _naming:
-        store = _named.get(name)
-        if store is None:
-            store = _named[name] = Store()
-        return MemoryEngine(store)
 
 
 class MemoryEngine:
@@ -65,7 +39,7 @@ class MemoryEngine:
         store = self._opened()
         for unit in units:
             for op in unit:
-                if type(op) not in memory_verbs.VERBS:
+                if type(op) not in verbs.VERBS:
                     raise errors.Unsupported(f"the memory engine has no operation {type(op).__name__}", engine=self.name)
         return [_apply(store, unit) for unit in units]
 
@@ -111,9 +85,10 @@ class MemoryEngine:
         with store.lock:
             tables = store.tables
             return any(
-                any(bucket in tables.ready for bucket in memory_verbs.buckets(take))
-                or any(due[0] <= now for due in islice(tables.due.get((take.domain, take.queue), ()), 1))
+                bucket in tables.ready or any(due[0] <= now for due in islice(tables.due.get(bucket, ()), 1))
                 for take in takes
+                if take.limit > 0
+                for bucket in verbs.buckets(take)
             )
 
     def claimants(self) -> list[tuple[bytes, int]]:
@@ -158,8 +133,8 @@ def _apply(store: Store, unit: seam.Unit) -> seam.UnitResult:
     with store.lock:
         try:
             for index, op in enumerate(unit):
-                result = memory_verbs.VERBS[type(op)](store.tables, op)
-                if isinstance(result, memory_verbs.FAILURES):
+                result = verbs.VERBS[type(op)](store.tables, op)
+                if isinstance(result, verbs.FAILURES):
                     store.tables.take_back()
                     return seam.Refused(index, result)
                 results.append(result)

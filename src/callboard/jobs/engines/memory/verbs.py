@@ -1,6 +1,6 @@
 """What each operation does to the memory engine's tables; a function an operation, found by `VERBS`.
 
-A verb checks its guard before it writes. What becomes of a job is asked of `jobs.states`. Called by `memory` alone, with
+A verb checks its guard before it writes. What becomes of a job is asked of `jobs.states`. Called by `engine` alone, with
 the store's lock held.
 """
 
@@ -15,7 +15,7 @@ import msgspec
 
 from callboard.jobs import engine as seam
 from callboard.jobs import model, states
-from callboard.jobs.engines.memory_tables import NEVER, Tables, Written
+from callboard.jobs.engines.memory.tables import NEVER, Tables, Written
 from callboard.jobs.model import State
 
 FAILURES: Final = (seam.Conflict, seam.Stale, seam.Changed, seam.Lost, seam.NotAllowed)
@@ -109,7 +109,8 @@ def expire(tables: Tables, op: seam.Expire) -> seam.Result:
 
 
 def promote(tables: Tables, op: seam.Promote) -> seam.Result:
-    fronts = (tables.due.get(pair, ()) for pair in dict.fromkeys(op.queues))
+    wanted = frozenset(op.queues)
+    fronts = (due for bucket, due in tables.due.items() if bucket[:2] in wanted)
     number = 0
     for *_, key in list(islice(heapq.merge(*fronts), max(0, op.limit))):
         after = states.promoted(tables.rows[key].job, op.now)

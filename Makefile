@@ -1,0 +1,54 @@
+# Every target sets up what it needs in .venv. Nothing else has to be installed but Python 3.11 or later with venv, make and git.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format docs faults soak bench wheel clean
+
+help:  ## Print what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: apt-get install python3, or say make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv is missing: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Setting up .venv (once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	@touch $(READY)
+
+demo: $(READY)  ## Run thousands of real jobs, kill a worker and a gateway, and count what was lost
+	@$(BIN)/callboard demo
+
+test: check  ## Everything that CI runs: the checks, then all tests
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+check: $(READY)  ## Lint, format, types, and the floors of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(READY)  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(READY)  ## Write the generated parts of docs/reference
+	$(BIN)/python tools/reference.py
+
+faults: $(READY)  ## Kill, freeze and fill up, the long form of the acceptance tests
+	$(BIN)/pytest tests/acceptance --long
+
+soak: $(READY)  ## Random operations against the models, new ones every time, for minutes
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest tests/properties
+
+bench: $(READY)  ## Measure this machine: figures, bench-results/bench.json and bench.png
+	@$(BIN)/callboard bench
+
+wheel: $(READY)  ## Build the wheel into dist/
+	@$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+clean:  ## Remove everything that was made, .venv too
+	rm -rf .venv dist build bench-results .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,75 @@
+"""The way to the store through gateways: over HTTP, with a key. A `connection.Way`, made by `Callboard.connect` for URLs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from callboard import client, errors
+from callboard.app import connection
+from callboard.jobs import kinds, model, submission
+from callboard.kit import codec
+
+_LANES: Final = {model.Lane.SHORT: "short", model.Lane.LONG: "long"}
+
+
+class GatewaysWay:
+    """Asks any of the gateways at `urls`. Arguments are checked here; what is declared here is sent along, for gateways
+    that do not know the kind."""
+
+    def __init__(self, urls: str, key: str | None) -> None:
+        self._urls = [each.strip() for each in urls.split(",") if each.strip()]
+        self._key = key
+        self._client: client.Client | None = None
+
+    async def open(self) -> None:
+        self._client = client.Client(self._urls, self._key)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def submit(self, given: Sequence[submission.Submission], kind: kinds.Kind) -> list[tuple[str, str, bool]]:
+        jobs = [_declared(each, kind, index) for index, each in enumerate(given)]
+        receipts = await self._opened().submit_many(jobs)
+        return [(each.domain, each.id, each.created) for each in receipts]
+
+    async def ending(self, domain: str, id: str, seconds: float) -> connection.Ending | None:
+        try:
+            job = await self._opened().wait(id, seconds, domain=domain)
+        except errors.WaitTimeout:
+            return None
+        said = [each for each in job.errors if each.run == job.run]
+        error = f"{said[-1].type}: {said[-1].message}".lstrip(": ") if said else ""
+        return connection.Ending(job.state, job.result, job.reason, error)
+
+    async def cancel(self, domain: str, id: str) -> str:
+        return await self._opened().cancel(id, domain=domain)
+
+    def _opened(self) -> client.Client:
+        if self._client is None:
+            raise errors.InvalidInput("the connection is not open: use it inside 'async with'")
+        return self._client
+
+
+def _declared(given: submission.Submission, kind: kinds.Kind, index: int) -> submission.Submission:
+    try:
+        args = given.args if kind.check is None else codec.unpack(kind.check(given.args))
+    except errors.CallboardError as error:
+        error.data.setdefault("index", index)
+        raise
+    declared = {
+        "queue": kind.queue,
+        "lane": _LANES[kind.lane],
+        "version": kind.version,
+        "priority": kind.priority,
+        "attempts": kind.attempts,
+        "backoff": kind.backoff,
+        "timeout": kind.timeout,
+        "tags": kind.tags or None,
+    }
+    left_out = {name: value for name, value in declared.items() if getattr(given, name) is None}
+    return msgspec.structs.replace(given, args=args, **left_out)

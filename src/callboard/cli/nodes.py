@@ -1,0 +1,52 @@
+"""`callboard nodes`: who is alive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from callboard.cli import access, exits, jobs, output
+
+
+async def nodes(*, to: access.Access = access.HERE) -> int:
+    """List the live nodes.
+
+    Piped columns: node, role, pid, seconds since its start, running, slots, URL, kinds.
+    """
+    async with to.client() as gateways:
+        found = await gateways.nodes()
+    if to.json:
+        output.document({"nodes": found})
+        return exits.Exit.OK
+    columns = ("node", "role", "pid", "up", "running", "slots", "URL", "kinds")
+    rows = [row for node in found for row in _rows(node)]
+    if output.on_terminal():
+        # The end of a node's id is what tells it from others, in the logs too.
+        rows = [(node[-8:], *rest) for node, *rest in rows]
+    output.table(columns, rows)
+    return exits.Exit.OK
+
+
+def _rows(node: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """A row for each role of a node; a node that only starts has none yet."""
+    age = _age(node.get("started_at"))
+    for role in node.get("roles") or [{"role": "starting"}]:
+        yield (
+            node.get("incarnation") or "",
+            role.get("role"),
+            node.get("pid"),
+            age,
+            role.get("running"),
+            role.get("slots"),
+            role.get("url"),
+            " ".join(role.get("kinds") or ()),
+        )
+
+
+def _age(started_at: Any) -> Any:
+    try:
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(started_at)).total_seconds()
+    except (TypeError, ValueError):
+        return None
+    return jobs.duration(seconds) if output.on_terminal() else round(seconds)

@@ -1,0 +1,118 @@
+"""`callboard submit`: one job, and its result if somebody wants to wait for it."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from callboard import client, errors
+from callboard.cli import access, exits, output, values
+from callboard.client import calls
+from callboard.http import shapes
+
+
+async def submit(
+    kind: Annotated[str, Parameter(help="Kind of the job, like images.thumbnail.")],
+    /,
+    *arguments: Annotated[str, Parameter(help="Its arguments, each as name=value; a value that is JSON counts as such.")],
+    wait: Annotated[bool, Parameter(help="Wait for the end; print the result.")] = False,
+    within: Annotated[float | None, Parameter(help="With --wait: seconds to wait at the most.")] = None,
+    delay: Annotated[float | None, Parameter(help="Seconds until it may start.")] = None,
+    run_at: Annotated[str | None, Parameter(help="When it may start, like 2030-01-31T12:00:00+01:00.")] = None,
+    priority: Annotated[int | None, Parameter(help="0 (first) to 9 (last).")] = None,
+    queue: Annotated[str | None, Parameter(help="Queue to put it into.")] = None,
+    lane: Annotated[Literal["short", "long"] | None, Parameter(help="Whether it is short work or long work.")] = None,
+    tag: Annotated[tuple[str, ...], Parameter(help="A tag; may be repeated.")] = (),
+    meta: Annotated[tuple[str, ...], Parameter(help="A carried fact, as name=text; may be repeated.")] = (),
+    attempts: Annotated[int | None, Parameter(help="Attempts in all.")] = None,
+    backoff: Annotated[float | None, Parameter(help="Seconds before the second attempt; doubles.")] = None,
+    attempt_seconds: Annotated[float | None, Parameter(name="--timeout", help="Seconds that one attempt may take.")] = None,
+    version: Annotated[int | None, Parameter(help="Version of the arguments' shape.")] = None,
+    id: Annotated[str | None, Parameter(help="A UUIDv7, to make repeating this harmless.")] = None,
+    to: access.Access = access.HERE,
+) -> int:
+    """Submit a job. Once this returns, the job is stored durably; its id is printed.
+
+    What is left out comes from the kind's declaration. With --wait, the result is printed as JSON, and the exit code is 1
+    when the job fails.
+    """
+    if within is not None and not wait:
+        raise errors.InvalidInput("--within says how long to --wait: give both")
+    options: dict[str, Any] = {
+        "id": id,
+        "delay": delay,
+        "run_at": _time(run_at),
+        "priority": priority,
+        "queue": queue,
+        "lane": lane,
+        "tags": tag or None,
+        "meta": values.texts(meta, "--meta") or None,
+        "attempts": attempts,
+        "backoff": backoff,
+        "timeout": attempt_seconds,
+        "version": version,
+    }
+    given = {name: _finite(name, value) for name, value in options.items() if value is not None}
+    args = values.arguments(arguments)
+    async with to.client() as gateways:
+        receipt = await gateways.submit(kind, args, **given)
+        if wait:
+            return await _awaited(gateways, receipt, within, json=to.json)
+        _acknowledge(receipt, json=to.json)
+        await _warn(gateways, receipt)
+    return exits.Exit.OK
+
+
+def _finite(name: str, value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise errors.InvalidInput(f"--{name} {value} is not a number of seconds: write it like 2.5")
+    return value
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise errors.InvalidTime(f"--run-at {text!r:.60} is not a time: write it like 2030-01-31T12:00:00+01:00") from None
+    if read.tzinfo is None:
+        raise errors.InvalidTime(f"--run-at {text} has no offset from UTC: add 'Z' or '+02:00'")
+    return read
+
+
+def _acknowledge(receipt: shapes.Receipt, *, json: bool) -> None:
+    if json:
+        output.document(receipt)
+    else:
+        output.line(receipt.id)
+    if not receipt.created:
+        output.note("an equal job of this id was there already")
+
+
+async def _warn(gateways: client.Client, receipt: shapes.Receipt) -> None:
+    """Say when nobody would run it. It is stored whatever comes of asking."""
+    try:
+        job = await gateways.get(receipt.id, domain=receipt.domain)
+    except errors.CallboardError:
+        return
+    if job.waiting_for:
+        output.note(f"{output.plain(job.waiting_for)}: the job waits until one does")
+
+
+async def _awaited(gateways: client.Client, receipt: shapes.Receipt, within: float | None, *, json: bool) -> int:
+    await _warn(gateways, receipt)
+    try:
+        job = await gateways.wait(receipt.id, within, domain=receipt.domain)
+    except errors.WaitTimeout:
+        raise errors.WaitTimeout(f"job {receipt.id} goes on after {within:g} s: see 'callboard job {receipt.id}'") from None
+    if json:
+        output.document(job)
+    if job.state != "completed":
+        raise calls.failed(job)
+    if not json:
+        output.document(job.result)
+    return exits.Exit.OK

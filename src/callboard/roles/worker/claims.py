@@ -1,0 +1,268 @@
+"""The store's side of a worker: ends claims and makes new ones in one commit, for free slots only.
+
+One coroutine does all of it, one exchange at a time, so that no write overtakes an earlier one. It rests until a handler has
+ended, a hint says that jobs are ready, or it is time to look (a cheap read). While the store is away it keeps what ended,
+claims nothing, and tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from callboard import errors
+from callboard.jobs import engine as seam
+from callboard.jobs import hints as wake
+from callboard.jobs import lanes, model
+from callboard.jobs import queue as queues
+from callboard.kit import backoff, clock
+from callboard.roles.worker import endings
+from callboard.roles.worker.run import Why
+from callboard.roles.worker.runs import Runs
+
+log = structlog.get_logger()
+
+AWAY_FIRST_SECONDS: Final = 0.05
+AWAY_MOST_SECONDS: Final = 1.0
+FOUND_PER_PAGE: Final = 1000
+
+Kinds = tuple[tuple[str, tuple[int, ...]], ...]
+"""Names of kinds, each with the payload versions understood."""
+Ended = seam.Settle | seam.Release
+
+
+class Claims:
+    """Makes and ends the claims of one worker. On one event loop's thread; `serve` is run as a task."""
+
+    def __init__(
+        self, store: queues.Queue, node: bytes, runs: Runs, kinds: Kinds, sources: Sequence[tuple[str, str]], poll_seconds: float
+    ) -> None:
+        self.claimed = self.settled = self.refused = 0
+        """Counters since the start: jobs claimed, claims ended in the store, ends that came too late."""
+        self._store = store
+        self._node = node
+        self._runs = runs
+        self._kinds = kinds
+        self._sources = list(sources)
+        """(domain, queue) pairs to claim from; they take turns in being first."""
+        self._poll_seconds = poll_seconds
+        self._ended: list[Ended] = []
+        self._maybe = [True] * (max(model.Lane) + 1)
+        """By lane: whether the store may have jobs for us."""
+        self._heard = 0
+        self._turn = 0
+        self._looked = 0.0
+        self._due: asyncio.TimerHandle | None = None
+        self._bell: asyncio.Future[None] | None = None
+        self._closing = False
+        self._quiet = asyncio.Event()
+        self._away = False
+        self._unsure = False
+        """A claim failed, and nobody knows whether the store made it nevertheless."""
+        self._delays = backoff.Backoff(AWAY_FIRST_SECONDS, AWAY_MOST_SECONDS)
+        runs.ended = self.end
+        runs.freed = self.ring
+
+    @property
+    def unsettled(self) -> int:
+        """Ends of claims that wait for the store, not counting those on their way to it."""
+        return len(self._ended)
+
+    def end(self, op: Ended) -> None:
+        """Take the end of a claim, to be written with the next exchange."""
+        self._ended.append(op)
+        if self._bell is not None:
+            self.ring()
+
+    def ring(self) -> None:
+        """Have `serve` look at once whether there is something to do."""
+        if self._bell is not None and not self._bell.done():
+            self._bell.set_result(None)
+
+    def look(self) -> None:
+        """Claim as soon as a slot is free: jobs may be ready."""
+        self._heard += 1
+        self._maybe = [True] * len(self._maybe)
+        if self._bell is not None and self._runs.limits.short:
+            self.ring()
+
+    def hear(self, hint: wake.Hint) -> None:
+        """Listen to hints: jobs that are ready, wishes to cancel, queues that were paused or resumed."""
+        for node, domain, id in hint.cancelled:
+            if node == self._node:
+                self._runs.stop(domain, id, None, Why.WISH)
+        if any(self._is_ours(*pair) for pair in hint.ready) or any(path == queues.QUEUES_PATH for _, path in hint.documents):
+            self.look()
+
+    def _is_ours(self, domain: str, name: str) -> bool:
+        return (domain, name) in self._sources or (not name and any(domain == ours for ours, _ in self._sources))
+
+    def close(self) -> None:
+        """Claim nothing more; what an exchange under way claims is handed back."""
+        self._closing = True
+        self._quiet.clear()
+        self.ring()
+
+    async def quiet(self) -> None:
+        """Wait, after `close`, until no handler runs and every end of a claim is in the store."""
+        await self._quiet.wait()
+
+    async def serve(self) -> None:
+        """Go on until cancelled; not inside an exchange if it can be helped: its claims would be lost sight of."""
+        while True:
+            self._runs.tell()
+            if self._unsure:
+                await self._find()
+            elif self._ended or self._wants():
+                await self._exchange()
+            else:
+                await self._rest()
+
+    def _wants(self) -> bool:
+        short, long = self._runs.limits
+        return not self._closing and bool((short and self._maybe[model.Lane.SHORT]) or (long and self._maybe[model.Lane.LONG]))
+
+    # Exchanging
+
+    async def _exchange(self) -> None:
+        ended, self._ended = self._ended, []
+        limits, heard = self._runs.limits, self._heard
+        takes = () if self._closing or (self._away and ended) else self._takes(limits)
+        try:
+            results, jobs = await self._store.exchange(ended, self._node, takes, limits.short)
+        except Exception as error:
+            self._ended[:0] = ended
+            self._unsure = bool(takes)
+            await self._stay_away(error)
+            return
+        self._note(ended, results)
+        if takes:
+            self._learn(limits, jobs, heard)
+        self._begin(jobs)
+        self._is_back()
+
+    def _takes(self, limits: lanes.Limits) -> tuple[seam.Take, ...]:
+        """What the free slots can take. Sources and lanes take turns in being first, so that none starves another."""
+        self._turn += 1
+        self._sources.append(self._sources.pop(0))
+        both = ((model.Lane.SHORT, limits.short), (model.Lane.LONG, limits.long))
+        return tuple(
+            seam.Take(domain, name, lane, self._kinds, limit)
+            for domain, name in self._sources
+            for lane, limit in (both if self._turn % 2 else reversed(both))
+            if limit
+        )
+
+    def _learn(self, limits: lanes.Limits, jobs: list[model.Job], heard: int) -> None:
+        """Where a claim got less than it could take, nothing is left, unless somebody said otherwise meanwhile."""
+        self._looked = asyncio.get_running_loop().time()
+        if heard != self._heard or len(jobs) >= limits.short:
+            return
+        short = sum(job.lane is model.Lane.SHORT for job in jobs)
+        self._maybe[model.Lane.SHORT] = False
+        if len(jobs) - short < limits.long:
+            self._maybe[model.Lane.LONG] = False
+
+    def _begin(self, jobs: list[model.Job]) -> None:
+        self.claimed += len(jobs)
+        if self._closing:
+            self._ended += [endings.released(job, self._store.clock.now()) for job in jobs]
+        elif jobs:
+            self._runs.begin(jobs)
+
+    def _note(self, ended: list[Ended], results: Sequence[seam.Result]) -> None:
+        due = 0
+        for op, result in zip(ended, results, strict=True):
+            if isinstance(result, seam.Lost):
+                self._note_lost(op, result)
+            elif isinstance(op, seam.Settle) and op.outcome.state is model.State.RETRYABLE:
+                due = min(due or op.outcome.run_at, op.outcome.run_at)
+        self.settled += len(ended)
+        if due:
+            self._look_at(due)
+
+    def _note_lost(self, op: Ended, result: seam.Lost) -> None:
+        """An end that was tried before may have been written then, though nobody could say so: that is no loss."""
+        if self._away and result.fence == op.fence and result.node is None:
+            return
+        self.refused += 1
+        state = "gone" if result.state is None else result.state.word
+        log.warning("settle refused: the claim was lost", job=op.id.hex(), fence=op.fence, state=state, new_fence=result.fence)
+
+    def _look_at(self, due: int) -> None:
+        """Look again when a job of ours may have its next attempt, if that is before the next look anyway."""
+        seconds = max(due - self._store.clock.now(), 0) / clock.SECOND
+        if seconds > self._poll_seconds:
+            return
+        loop = asyncio.get_running_loop()
+        if self._due is not None and loop.time() < self._due.when() <= loop.time() + seconds:
+            return
+        if self._due is not None:
+            self._due.cancel()
+        self._due = loop.call_later(seconds, self.look)
+
+    # While the store is away
+
+    async def _stay_away(self, error: Exception) -> None:
+        if not isinstance(error, errors.CallboardError):
+            log.error("an exchange with the store failed", exc_info=error)
+        elif not self._away:
+            log.warning("the store is away, results are kept", why=str(error), kept=len(self._ended))
+        self._away = True
+        await asyncio.sleep(self._delays.failed())
+
+    def _is_back(self) -> None:
+        if self._away:
+            self._away = False
+            self._delays.succeeded()
+            log.info("the store is back")
+
+    async def _find(self) -> None:
+        """Take up the claims that the store made although it could not say so."""
+        try:
+            jobs = [job for domain in dict(self._sources) for job in await self._owned(domain)]
+        except Exception as error:
+            await self._stay_away(error)
+            return
+        self._unsure = False
+        known = {(op.domain, op.id, op.fence) for op in self._ended}
+        self._begin([job for job in jobs if job.key not in self._runs.running and (*job.key, job.fence) not in known])
+
+    async def _owned(self, domain: str) -> list[model.Job]:
+        owned: list[model.Job] = []
+        wanted = seam.Filter(domain=domain, states=frozenset({model.State.RUNNING}))
+        page = await self._store.find(wanted, FOUND_PER_PAGE)
+        while True:
+            owned += [job for job in page.jobs if job.node == self._node]
+            if page.cursor is None:
+                return owned
+            page = await self._store.find(wanted, FOUND_PER_PAGE, page.cursor)
+
+    # Resting
+
+    async def _rest(self) -> None:
+        """Wait for the bell, or until it is time to look whether the store has jobs of which no hint came through."""
+        loop = asyncio.get_running_loop()
+        if self._closing and not self._runs.running:
+            self._quiet.set()
+        self._bell = bell = loop.create_future()
+        polls = not self._closing and self._runs.limits.short > 0
+        timer = loop.call_at(self._looked + self._poll_seconds, self.ring) if polls else None
+        try:
+            await bell
+        finally:
+            self._bell = None
+            if timer is not None:
+                timer.cancel()
+        if polls and loop.time() >= self._looked + self._poll_seconds and not self._ended and not self._wants():
+            await self._poll()
+
+    async def _poll(self) -> None:
+        self._looked = asyncio.get_running_loop().time()
+        with contextlib.suppress(errors.StoreError):  # The next exchange will tell, if there is one.
+            if await self._store.ready(self._takes(self._runs.limits)):
+                self.look()

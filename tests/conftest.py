@@ -1,0 +1,69 @@
+"""What all tests share: a data directory, waiting with a deadline, and an honest account at the end of what was not run."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+POLL_SECONDS = 0.01
+
+
+class Eventually(Protocol):
+    """Wait until a condition holds; fail, naming it, when it does not within `seconds`."""
+
+    async def __call__(self, condition: Callable[[], object], seconds: float = 10) -> None: ...
+
+
+async def _eventually(condition: Callable[[], object], seconds: float = 10) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            while not await _value(condition):
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError:
+        pytest.fail(f"not true after {seconds:g} s: {inspect.getsource(condition).strip()}")
+
+
+async def _value(condition: Callable[[], object]) -> object:
+    found = condition()
+    return await found if isinstance(found, Awaitable) else found
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    """Poll a condition (sync or async) with a deadline: `await eventually(lambda: done, 5)`."""
+    return _eventually
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory that does not exist yet."""
+    return tmp_path / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        skip = pytest.mark.skip(reason="takes minutes: make faults")
+        for item in items:
+            if "long" in item.keywords:
+                item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what was not run. A skip's reason says what it lacks and the command that brings it: `needs mysql: make engines`."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports)
+    terminalreporter.section("not run")
+    for reason, tests in sorted(reasons.items()):
+        terminalreporter.write_line(f"{tests} tests: {reason}")
+    if not reasons:
+        terminalreporter.write_line("nothing: all tests that exist here were run")

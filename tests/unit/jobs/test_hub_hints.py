@@ -1,0 +1,107 @@
+"""Hints between processes (here: two clients of a real hub): each hears what concerns it, and no more."""
+
+import asyncio
+
+import pytest
+
+from callboard.jobs import hints, hub_hints
+from callboard.rpc import hub
+
+NEWS = hints.Hint(ready=(("main", "default"),), cancelled=((b"n" * 16, "main", b"j" * 16),), documents=(("main", "queues"),))
+BOTH = hints.Hint(ready=NEWS.ready, finished=(b"1" * 16,))
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def processes(tmp_path):
+    served = hub.Hub()
+    await served.start()
+    hub.write_address(tmp_path / hub.FILE, served.address)
+    made = [hub_hints.HubHints(tmp_path / hub.FILE) for _ in range(2)]
+    for one in made:
+        await one.start()
+    yield made
+    for one in made:
+        await one.stop()
+    await served.stop()
+
+
+def wanted(one):
+    return one._client.wanted
+
+
+async def test_news_reach_listeners_here_and_elsewhere(processes):
+    one, two = processes
+    here, there = [], []
+    one.listen(here.append)
+    two.listen(there.append)
+    await until(lambda: hub_hints.NEWS in wanted(one))
+    one.publish(NEWS)
+    assert here == [NEWS]
+    await until(lambda: there == [NEWS])
+
+
+async def test_finished_jobs_reach_only_those_who_wait(processes):
+    one, two = processes
+    there = []
+    two.listen(there.append)
+    await until(lambda: hub_hints.NEWS in wanted(one))
+    assert not one.awaited
+    one.publish(BOTH)
+    await until(lambda: there == [hints.Hint(ready=NEWS.ready)])
+    stop = two.await_finished()
+    await until(lambda: one.awaited)
+    one.publish(hints.Hint(finished=BOTH.finished))
+    await until(lambda: there[1:] == [hints.Hint(finished=BOTH.finished)])
+    stop()
+
+
+async def test_waiting_lingers(processes, monkeypatch):
+    one, two = processes
+    monkeypatch.setattr(hub_hints, "LINGER_SECONDS", 0.05)
+    two.await_finished()()
+    assert not two.awaited
+    await until(lambda: one.awaited)
+    stop = two.await_finished()
+    stop()
+    stop()
+    await until(lambda: not one.awaited)
+
+
+async def test_it_is_quiet_while_nobody_listens(processes):
+    one, two = processes
+    one.publish(NEWS)
+    there = []
+    stop = two.listen(there.append)
+    await until(lambda: hub_hints.NEWS in wanted(one))
+    stop()
+    one.publish(NEWS)
+    assert there == []
+
+
+async def test_a_hint_of_a_newer_callboard_is_a_lost_one(processes):
+    one, two = processes
+    there = []
+    two.listen(there.append)
+    await until(lambda: hub_hints.NEWS in wanted(one))
+    one._client.publish(hub_hints.NEWS, b"\xc1")
+    one.publish(NEWS)
+    await until(lambda: there == [NEWS])
+
+
+async def test_beside_a_database(tmp_path):
+    assert hub_hints.beside(tmp_path / "callboard.db") is None
+    (tmp_path / hub.FILE).write_text("{}")
+    found = hub_hints.beside(tmp_path / "callboard.db")
+    await found.start()
+    assert not found.connected
+    heard = []
+    found.listen(heard.append)
+    found.publish(NEWS)
+    assert heard == [NEWS]
+    await found.stop()
