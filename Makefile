@@ -37,14 +37,14 @@ format: $(READY)  ## Format the code
 docs: $(READY)  ## Write the generated parts of docs/reference
 	$(BIN)/python tools/reference.py
 
-faults: $(READY)  ## Kill, freeze and fill up, the long form of the acceptance tests
-	$(BIN)/pytest tests/acceptance --long
+faults: $(READY)  ## Kill, freeze and fill up, the long form too: minutes
+	$(BIN)/pytest tests/faults tests/acceptance --long
 
 soak: $(READY)  ## Random operations against the models, new ones every time, for minutes
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest tests/properties
 
 bench: $(READY)  ## Measure this machine: figures, bench-results/bench.json and bench.png
-	@$(BIN)/callboard bench
+	@$(BIN)/callboard bench --out bench-results --seconds 300
 
 wheel: $(READY)  ## Build the wheel into dist/
 	@$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -317,7 +317,7 @@ def _method(owner: str, name: str, function: Any) -> Lines:
 
 
 def _code(text: str) -> Lines:
-    yield "```python"
+    yield "```text"
     yield text
     yield "```"
     yield ""

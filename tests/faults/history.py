@@ -6,6 +6,7 @@ run is a fault only if the one before it was not cut off by a death, or ended in
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
@@ -63,7 +64,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge(acknowledged: Iterable[str], marks: Iterable[Mark], finals: Iterable[Final], killed: Collection[int]) -> Verdict:
-    """Judge a history. `killed` are the processes that were killed: what they had begun may begin again."""
+    """Judge a history. `killed` are the processes that were killed, or frozen until they were taken for dead.
+
+    What they had begun may begin again, and a frozen one's handler may come to its end when its job has long ended elsewhere.
+    """
     told: dict[str, list[Mark]] = {}
     for mark in sorted(marks, key=lambda mark: mark.at):
         told.setdefault(mark.id, []).append(mark)
@@ -81,8 +85,8 @@ def judge(acknowledged: Iterable[str], marks: Iterable[Mark], finals: Iterable[F
 
 
 def _duplicated(id: str, lines: Sequence[Mark], killed: Collection[int]) -> Iterable[str]:
-    ends = [line for line in lines if line.what == "ended"]
-    for before, after in zip(ends, ends[1:], strict=False):
+    ends = sorted((line for line in lines if line.what == "ended"), key=lambda line: line.fence)
+    for before, after in itertools.pairwise(ends):
         if before.run == after.run and (before.fence == after.fence or before.pid not in killed):
             yield f"{id}: run {before.run} ended by fences {before.fence} and {after.fence}"
 
@@ -101,7 +105,7 @@ def _overlapped(id: str, lines: Sequence[Mark], killed: Collection[int]) -> Iter
 
 def _regressed(id: str, lines: Sequence[Mark]) -> Iterable[str]:
     starts = [line for line in lines if line.what == "began"]
-    for before, after in zip(starts, starts[1:], strict=False):
+    for before, after in itertools.pairwise(starts):
         if after.fence <= before.fence or after.run < before.run:
             yield f"{id}: ({before.run}, {before.fence}) was followed by ({after.run}, {after.fence})"
 

@@ -36,6 +36,11 @@ def test_a_process_killed_between_the_end_of_a_handler_and_the_commit_is_no_faul
     assert judge(["a"], marks, [end(fence=2)], killed={10}).faults == {}
 
 
+def test_a_process_that_was_frozen_may_end_its_handler_late():
+    marks = [line("began", at=1), line("began", 2, pid=11, at=2), line("ended", 2, pid=11, at=3), line("ended", at=4)]
+    assert judge(["a"], marks, [end(fence=2)], killed={10}).faults == {}
+
+
 def test_a_job_that_was_handed_back_may_begin_again():
     marks = [line("began", at=1), line("left", at=2), line("began", 2, at=3), line("ended", 2, at=4)]
     assert judge(["a"], marks, [end(fence=2)], killed=()).faults == {}

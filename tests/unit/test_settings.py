@@ -64,7 +64,9 @@ def test_a_missing_file_is_an_error(tmp_path):
 
 
 def test_a_bad_environment_is_named(file):
-    with pytest.raises(errors.InvalidSetting, match="CALLBOARD_WORKER_SLOT is not a setting: did you mean CALLBOARD_WORKER_SLOTS"):
+    with pytest.raises(
+        errors.InvalidSetting, match="CALLBOARD_WORKER_SLOT is not a setting: did you mean CALLBOARD_WORKER_SLOTS"
+    ):
         settings.load(None, {"CALLBOARD_WORKER_SLOT": "1"})
     with pytest.raises(errors.InvalidSetting, match="CALLBOARD_WORKER_SLOTS = 'many'"):
         settings.load(None, {"CALLBOARD_WORKER_SLOTS": "many"})
@@ -75,7 +77,7 @@ def test_names_of_clients_and_tests_are_left_alone():
 
 
 def test_a_bad_flag_is_named():
-    with pytest.raises(errors.InvalidSetting, match="the command line: gateway.port"):
+    with pytest.raises(errors.InvalidSetting, match=r"the command line: gateway\.port"):
         settings.load(flags={"gateway.port": 0})
 
 
@@ -107,4 +109,6 @@ def test_every_setting_has_a_reason():
     for group in (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name.endswith("Settings")):
         for before, after in zip(group.body, group.body[1:], strict=False):
             if isinstance(before, ast.AnnAssign) and group.name != "Settings":
-                assert isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant), f"{group.name}: {ast.unparse(before)}"
+                assert isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant), (
+                    f"{group.name}: {ast.unparse(before)}"
+                )

@@ -35,6 +35,7 @@ class Callboard:
         self._handlers: dict[str, handler.Handler] = {}
         self._kinds: dict[str, kinds.Kind] = {}
         self._connection: connections.Connection | None = None
+        self._fallback: connections.Connection | None = None
 
     @property
     def kinds(self) -> Mapping[str, kinds.Kind]:
@@ -100,15 +101,11 @@ class Callboard:
 
     @property
     def connection(self) -> connections.Connection:
-        """The open connection. Raises InvalidInput when there is none."""
-        if self._connection is None:
+        """The open connection, or the worker's whose handlers run here. Raises InvalidInput when there is none."""
+        found = self._connection or self._fallback
+        if found is None:
             raise errors.InvalidInput(f"app {self.name} is not connected: use 'async with app.connect(URL):' around it")
-        return self._connection
-
-    @property
-    def connected(self) -> bool:
-        """Whether there is an open connection."""
-        return self._connection is not None
+        return found
 
     def attach(self, made: connections.Connection) -> None:
         """Submit through this connection from now on. Raises InvalidInput when there is another."""
@@ -121,9 +118,15 @@ class Callboard:
         if self._connection is made:
             self._connection = None
 
+    def fall_back(self, made: connections.Connection | None) -> None:
+        """Submit through this while nobody has connected: a worker's way, so that its handlers can submit jobs, too."""
+        self._fallback = made
+
 
 class JobHandle(Generic[P, R]):
     """A declared job: call it and the function runs here and now; submit it and a worker runs it."""
+
+    __name__: str
 
     def __init__(self, app: Callboard, function: Callable[P, R], declared: handler.Handler, options: Mapping[str, Any]) -> None:
         self.app = app

@@ -31,7 +31,7 @@ class Handler:
         self.function = function
         self.arguments = arguments
         self.result = shape.Result(kind.name, function)
-        self.is_async = inspect.iscoroutinefunction(inspect.unwrap(function)) and inspect.iscoroutinefunction(function)
+        self.is_async = inspect.iscoroutinefunction(function)
         self.runs_in = runs_in or ("loop" if self.is_async else "thread")
         self._check()
 

@@ -23,8 +23,8 @@ from callboard.kit import codec
 EMPTY = b"\x80"
 """An encoded mapping without entries."""
 
-_WRONG = (errors.InvalidInput, TypeError, ValueError, OverflowError, RecursionError)
-"""What msgspec and the codec raise for values that do not fit; msgspec's own errors are ValueErrors."""
+_WRONG = Exception
+"""What values that do not fit may raise: msgspec's errors, the codec's, and whatever a user's own `__post_init__` does."""
 _UNCHANGED = (
     shapes.NoneType,
     shapes.BoolType,

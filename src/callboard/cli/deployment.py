@@ -43,11 +43,16 @@ class _Held(io.StringIO):
         self._held = True
 
     def write(self, text: str) -> int:
-        return super().write(text) if self._held else self._behind.write(text)
+        if self._held:
+            return super().write(text)
+        with contextlib.suppress(OSError):  # The terminal was closed: nobody listens any more.
+            self._behind.write(text)
+        return len(text)
 
     def flush(self) -> None:
         if not self._held:
-            self._behind.flush()
+            with contextlib.suppress(OSError):
+                self._behind.flush()
 
     def let_go(self) -> None:
         """Say what was kept back, and everything from now on at once."""
@@ -93,12 +98,16 @@ def up(
     log = _Held(sys.stderr)
     telemetry.configure(given.log.level, given.log.form, log, role="agent")
 
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        # A terminal that is closed ends it like Ctrl-C; its nodes would go on without it otherwise.
+        signal.signal(signal.SIGHUP, lambda _number, _frame: signal.raise_signal(signal.SIGTERM))
+
     def ready(started: agent.Started) -> None:
         _announce(given, started, data, json=json)
         log.let_go()
 
     agent.run(given, ready)
-    if not json:
+    with contextlib.suppress(OSError):
         output.note("stopped")
     return exits.Exit.OK
 

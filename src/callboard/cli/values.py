@@ -1,4 +1,4 @@
-"""Reading what a command was given: `key=value` arguments, JSON when it is JSON and text otherwise."""
+"""Reading what a command was given: `name=value` arguments, JSON when it is JSON and text otherwise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from callboard import errors
 
 
 def arguments(given: Iterable[str]) -> dict[str, Any]:
-    """Return named arguments from `key=value` words. Raises InvalidInput for a word without `=` and a name given twice.
+    """Return named arguments from `name=value` words. Raises InvalidInput for a word without `=` and a name given twice.
 
     A value that is JSON counts as such (`3`, `true`, `null`, `[1, 2]`, `{"a": 1}`, `"3"`); any other is text.
     """
@@ -19,7 +19,7 @@ def arguments(given: Iterable[str]) -> dict[str, Any]:
     for word in given:
         name, equals, text = word.partition("=")
         if not equals or not name:
-            raise errors.InvalidInput(f"{word!r:.60} is not key=value: write arguments like width=128")
+            raise errors.InvalidInput(f"{word!r:.60} is not name=value: write arguments like width=128")
         if name in named:
             raise errors.InvalidInput(f"the argument {name!r:.60} was given twice: give it once")
         named[name] = value(text)
@@ -35,11 +35,11 @@ def value(text: str) -> Any:
 
 
 def texts(given: Iterable[str], what: str) -> dict[str, str]:
-    """Return named texts from `key=value` words, the values as they are. Raises InvalidInput naming `what`."""
+    """Return named texts from `name=value` words, the values as they are. Raises InvalidInput naming `what`."""
     named: dict[str, str] = {}
     for word in given:
         name, equals, text = word.partition("=")
         if not equals or not name:
-            raise errors.InvalidInput(f"{what} {word!r:.60} is not key=value: write it like team=print")
+            raise errors.InvalidInput(f"{what} {word!r:.60} is not name=value: write it like team=print")
         named[name] = text
     return named

@@ -45,6 +45,7 @@ class Server(lifecycle.Lifecycle):
             log_level="warning",
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )

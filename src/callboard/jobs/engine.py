@@ -146,12 +146,14 @@ class Cancel(Op, frozen=True, gc=False):
 class Retry(Op, frozen=True, gc=False):
     """A person retries a finished job: run + 1, attempts and deaths 0, result and reason cleared, available now.
 
-    → `Became(AVAILABLE, None)`, or the guard fails: `NotAllowed(state)`.
+    → `Became(AVAILABLE, None)`, or the guard fails: `NotAllowed(state)`, also when `run` is given and is not the job's: so
+    that one wish, sent twice, makes one run.
     """
 
     domain: str
     id: bytes
     now: int
+    run: int | None = None
 
 
 class Expire(Op, frozen=True, gc=False):

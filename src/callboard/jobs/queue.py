@@ -141,9 +141,9 @@ class Queue:
         (result,) = await self.write([(seam.Cancel(domain, id, self.clock.now()),)])
         return _became(_only(result), id, "cancelled")
 
-    async def retry(self, domain: str, id: bytes) -> model.State:
-        """Begin a new run of a finished job: AVAILABLE. Raises JobNotFound, StateRefused."""
-        (result,) = await self.write([(seam.Retry(domain, id, self.clock.now()),)])
+    async def retry(self, domain: str, id: bytes, run: int | None = None) -> model.State:
+        """Begin a new run of a finished job (if it is in `run`, when given): AVAILABLE. Raises JobNotFound, StateRefused."""
+        (result,) = await self.write([(seam.Retry(domain, id, self.clock.now(), run),)])
         return _became(_only(result), id, "retried")
 
     async def expire(self, nodes: Sequence[bytes]) -> list[model.Job]:

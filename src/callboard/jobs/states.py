@@ -142,9 +142,9 @@ def cancelled(job: Job, now: int) -> Job | None:
     return None
 
 
-def retried(job: Job, now: int) -> Job | None:
-    """Return the job after a person retried it: a new run, available now; or None if it is not finished."""
-    if job.state not in model.TERMINAL:
+def retried(job: Job, now: int, run: int | None = None) -> Job | None:
+    """Return the job after a person retried it: a new run, available now; or None if it is not finished, or not in `run`."""
+    if job.state not in model.TERMINAL or run not in (None, job.run):
         return None
     return msgspec.structs.replace(
         job,

@@ -42,6 +42,7 @@ class Submission(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_
 
 
 _UNDECLARED = Kind(name="undeclared")
+_UNSAID = (None,) * 11
 
 
 def build(given: Submission, kinds: Mapping[str, Kind], now: int, *, max_payload: int = model.MAX_PAYLOAD) -> model.Job:
@@ -55,11 +56,10 @@ def build(given: Submission, kinds: Mapping[str, Kind], now: int, *, max_payload
     kind = kinds.get(given.kind)
     if kind is None:
         model.check_kind(given.kind)
-        kind, args = _UNDECLARED, codec.pack(given.args, "args")
-    elif kind.check is not None:
-        args = kind.check(given.args)
-    else:
-        args = codec.pack(given.args, "args")
+        kind = _UNDECLARED
+    checked = None if kind.check is None else kind.check(given.args)
+    said = codec.pack(given.args, "args")
+    args = said if checked is None else checked
     if len(args) > max_payload:
         raise errors.TooLarge(
             f"the arguments take {len(args)} bytes, the limit is {max_payload}: put big data into a file and pass its name",
@@ -82,21 +82,22 @@ def build(given: Submission, kinds: Mapping[str, Kind], now: int, *, max_payload
         backoff=_micros(kind.backoff if given.backoff is None else given.backoff, 0, 3_600, "backoff"),
         timeout=None if timeout is None else _micros(timeout, 0.001, 30 * 86_400, "timeout"),
         run_at=_run_at(given, now),
-        digest=_digest(given, args),
+        digest=_digest(given, said),
     )
     return states.submitted(job, now)
 
 
-def _digest(given: Submission, args: bytes) -> bytes:
-    if given == Submission(kind=given.kind, args=given.args, id=given.id, domain=given.domain):
-        return model.digest(given.kind, args)
+def _digest(given: Submission, said: bytes) -> bytes:
+    """Over what was said, not what it came to: a repeated submission is the same one wherever it arrives, before and after
+    a kind's defaults changed."""
+    options: tuple[Any, ...] = (given.queue, given.lane, given.version, given.priority, given.delay, given.run_at, given.attempts)
+    options += (given.backoff, given.timeout, given.tags, given.meta)
+    if options == _UNSAID:
+        return model.digest(given.kind, said)
     return model.digest(
         given.kind,
-        args,
-        given.queue,
-        given.lane,
-        given.version,
-        given.priority,
+        said,
+        *options[:4],
         _number(given.delay),
         None if given.run_at is None else given.run_at.timestamp(),
         given.attempts,

@@ -8,6 +8,7 @@ Encoding is deterministic (keys sorted), so that equal payloads have equal bytes
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -25,10 +26,15 @@ unpack = _unpacker.decode
 
 
 def pack(value: Any, what: str) -> bytes:
-    """Encode a value, or raise InvalidInput naming `what` when it is not JSON-shaped (NaN and infinities are not)."""
+    """Encode a value; what `msgspec` turns into JSON's shapes is welcome, sets sorted.
+
+    Raises InvalidInput naming `what` when there is no such shape (NaN and infinities have none), InvalidTime for a datetime
+    without an offset.
+    """
     try:
-        plain = msgspec.to_builtins(value, builtin_types=(bytes,))
-        _check(plain, what)
+        plain = msgspec.to_builtins(value, builtin_types=(bytes, datetime), order="deterministic")
+        if _check(plain, what):
+            plain = msgspec.to_builtins(plain, builtin_types=(bytes,))
         return _packer.encode(plain)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise errors.InvalidInput(f"{what} cannot be encoded: {error}") from None
@@ -39,16 +45,23 @@ def to_json(value: Any) -> bytes:
     return _json.encode(value)
 
 
-def _check(value: Any, what: str) -> None:
+def _check(value: Any, what: str) -> bool:
+    """Return whether there are times in a value, all with an offset. Raises for what cannot be said in JSON."""
     kind = type(value)
     if kind is float:
         if not math.isfinite(value):
             raise errors.InvalidInput(f"{what} holds {value}, which JSON has no word for")
     elif kind is dict:
+        times = False
         for key, item in value.items():
             if type(key) is not str:
                 raise errors.InvalidInput(f"{what} has the key {key!r:.60}: keys are strings")
-            _check(item, what)
+            times |= _check(item, what)
+        return times
     elif kind is list or kind is tuple:
-        for item in value:
-            _check(item, what)
+        return any([_check(item, what) for item in value])  # A list: every item is checked.
+    elif kind is datetime:
+        if value.tzinfo is None:
+            raise errors.InvalidTime(f"{what} holds the time {value.isoformat()} without an offset from UTC: give it a time zone")
+        return True
+    return False

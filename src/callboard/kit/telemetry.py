@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 
@@ -27,9 +28,8 @@ def configure(
     level: str = "info", form: Literal["text", "json"] = "text", stream: TextIO | None = None, **bound: str
 ) -> None:
     """Set the process's logging up: `form` text gives key=value lines; `bound` goes into every line. Allowed again."""
-    renderer: Any = structlog.processors.JSONRenderer() if form == "json" else structlog.processors.KeyValueRenderer(
-        key_order=["at", "level", "event"], sort_keys=False
-    )
+    text = structlog.processors.LogfmtRenderer(key_order=["at", "level", "event"])
+    renderer: Any = structlog.processors.JSONRenderer() if form == "json" else text
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -40,12 +40,27 @@ def configure(
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Lenient(stream or sys.stderr))),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**bound)
     logging.basicConfig(level=LEVELS[level], handlers=[_Bridge()], force=True)
+
+
+class _Lenient:
+    """A stream whose trouble stays its own: a log on a full disk, or a closed terminal, must not stop any work."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 class _Bridge(logging.Handler):

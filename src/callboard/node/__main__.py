@@ -7,6 +7,7 @@ and stops. Exit codes: 0 stopped, 75 to be started again, 78 could not start, 70
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -56,8 +57,8 @@ def _run(path: Path, reporter: report.Reporter) -> int:
     if not path.exists():
         raise errors.StartupError(f"{path} was withdrawn: an agent gave this node up before it began")
     pulse = beat.Beat.create(place.beat(record.incarnation))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_live(record, session, pulse, reporter))
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    return runner.run(_live(record, session, pulse, reporter))  # Not closed: that would wait for threads of handlers.
 
 
 async def _live(
@@ -83,8 +84,9 @@ async def _live(
 
 def leave(code: int) -> NoReturn:
     """End the process at once: threads that handlers left behind must not keep it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # As on a full disk.
+            stream.flush()
     os._exit(code)
 
 

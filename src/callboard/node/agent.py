@@ -116,6 +116,7 @@ class Agent(lifecycle.Lifecycle):
             await self._open.aclose()
 
     async def _stop_nodes(self, nodes: nursery.Nursery) -> None:
+        log.info("stopping", nodes=len(nodes.wards))
         broken = self.watcher is not None and self.watcher.done()
         chosen = [ward for ward in nodes.wards.values() if not broken and (self._complete or not ward.adopted)]
         await nodes.stop(chosen, self._settings.worker.grace_seconds + children.STOP_SECONDS, self.hurry)

@@ -61,6 +61,8 @@ def worker(parts: Parts) -> Hosted:
         queues=list(given.queues) if given.queues is not None else None,
         short_floor=given.short_floor,
         beat=parts.beat,
+        log_level=parts.record.settings.log.level,
+        log_form=parts.record.settings.log.form,
     )
     return Hosted(made)
 

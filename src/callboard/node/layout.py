@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,12 +23,13 @@ from callboard import errors
 from callboard.coordination import engine as coordination
 from callboard.coordination.engines import local
 from callboard.node import processes
-from callboard.settings import Settings
+from callboard.settings import GatewaySettings, Settings, WorkerSettings
 
 AGENT = "agent"
 """The agent's session, and its entry."""
 NODES = "nodes/"
 """Prefix of the nodes' entries."""
+_NODE_SESSION = re.compile("node-([0-9a-f]{32})")
 KEPT_LOGS = 20
 """Logs of dead nodes that are kept."""
 
@@ -48,9 +50,21 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     def node(self) -> bytes:
         return bytes.fromhex(self.incarnation)
 
-    def replaces(self, other: NodeRecord) -> bool:
-        """Tell whether a node of this record may go on in the place of the other: everything but the name is equal."""
-        return msgspec.structs.replace(self, incarnation=other.incarnation) == other
+    def same_work(self, other: NodeRecord) -> bool:
+        """Tell whether a node of the other record does what this one asks for: whatever concerns its role is equal."""
+        return self._work() == other._work()
+
+    def _work(self) -> NodeRecord:
+        given = self.settings
+        concern = Settings(
+            app=given.app,
+            data=given.data,
+            store=given.store,
+            log=given.log,
+            worker=msgspec.structs.replace(given.worker, count=0) if self.role == "worker" else WorkerSettings(),
+            gateway=msgspec.structs.replace(given.gateway, count=0) if self.role == "gateway" else GatewaySettings(),
+        )
+        return msgspec.structs.replace(self, incarnation="", settings=concern)
 
 
 class NodeEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,8 +146,8 @@ def session_name(incarnation: str) -> str:
 
 def incarnation_of(session: str) -> str | None:
     """Return which node a session belongs to; None when it is no node's."""
-    prefix, _, rest = session.partition("-")
-    return rest if prefix == "node" else None
+    found = _NODE_SESSION.fullmatch(session)
+    return found[1] if found else None
 
 
 def entry(found: coordination.Entry) -> NodeEntry | None:

@@ -81,7 +81,7 @@ class Nursery:
             return
         self._cancel(place)
         place.ward = ward
-        if self._wanted(place, record.incarnation).replaces(record):
+        if self._wanted(place, record.incarnation).same_work(record):
             log.info("node adopted", node=record.incarnation, role=record.role, index=record.index, pid=process.pid)
             self._say(place, report.Report())
         else:

@@ -53,7 +53,6 @@ async def store() -> AsyncIterator[queues.Queue]:
     await made.start()
     worker = Worker(made, app, node=uuid7.make(made.clock.now()), slots=4, queues=["default", "till"])
     await worker.start()
-    app.detach(app.connection)  # The tests connect by a way of their own.
     yield made
     await worker.stop()
     await made.stop()
@@ -163,7 +162,8 @@ async def test_a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(errors.InvalidInput, match="connected already"):
             async with own.connect("memory:"):
                 pass
-    assert not own.connected
+    with pytest.raises(errors.InvalidInput, match="not connected"):
+        await f.submit(n=3)
     (tmp_path / "callboard.toml").write_text(f'[store]\nurl = "{url}"\n')
     monkeypatch.chdir(tmp_path)
     async with own.connect():
@@ -176,4 +176,5 @@ async def test_what_cannot_be_opened_leaves_no_connection(tmp_path: Path) -> Non
     with pytest.raises(errors.InvalidSetting):
         async with own.connect("nosuch:store"):
             pass
-    assert not own.connected
+    with pytest.raises(errors.InvalidInput, match="not connected"):
+        _ = own.connection

@@ -107,7 +107,7 @@ def test_more_that_cannot_work() -> None:
     with pytest.raises(errors.InvalidInput, match="declared twice"):
         own.job(f.handler.function)
     with pytest.raises(errors.InvalidInput, match="is not a function"):
-        own.job(print)  # type: ignore[call-overload]
+        own.job(print)
     with pytest.raises(errors.InvalidInput, match="generator"):
 
         @own.job

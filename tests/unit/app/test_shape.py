@@ -35,6 +35,14 @@ class Foreign:
     pass
 
 
+@dataclasses.dataclass
+class Picky:
+    size: int
+
+    def __post_init__(self) -> None:
+        raise {0: KeyError("zero"), 1: ValueError("one")}[self.size]
+
+
 NOW = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
 
 
@@ -46,7 +54,10 @@ def rich(
 ) -> None: ...
 
 
-def loose(value, other=()): ...  # type: ignore[no-untyped-def]
+def picky(it: Picky) -> None: ...
+
+
+def loose(value, other=()): ...
 
 
 def timed(at: datetime, day: date | None = None, span: timedelta = timedelta(0), mode: Literal["a", "b"] = "a") -> None: ...
@@ -109,6 +120,8 @@ def test_arguments_there_and_back(function: Any, given: Any, stored: Any, values
         (rich, {"tree": {"leaves": [{"at": "2026-01-01T00:00:00"}]}}, "no offset"),
         (rich, {"tree": Foreign()}, "got 'Foreign'"),
         (timed, {"at": NOW, "mode": "c"}, "Invalid enum value 'c'"),
+        (picky, {"it": {"size": 0}}, "zero"),
+        (picky, {"it": {"size": 1}}, "one"),
         (loose, {"value": datetime(2026, 1, 1)}, "no offset"),
         (loose, {"value": Foreign()}, "unsupported"),
         (loose, {"value": [float("inf")]}, "inf"),
@@ -130,6 +143,7 @@ def test_bad_arguments_are_refused_in_one_line(function: Any, given: Any, said: 
         (simple, b"\x90"),
         (simple, codec.pack_trusted({"path": 1})),
         (timed, codec.pack_trusted({"at": "2026-01-01T00:00:00"})),
+        (picky, codec.pack_trusted({"it": {"size": 0}})),
     ],
 )
 def test_bad_stored_arguments_are_refused(function: Any, stored: bytes) -> None:
@@ -154,9 +168,9 @@ def test_arguments_reach_their_parameters() -> None:
 
 
 def test_a_context_is_known_by_its_annotation_or_its_name() -> None:
-    def by_name(ctx, n: int): ...  # type: ignore[no-untyped-def]
+    def by_name(ctx, n: int): ...
 
-    def just_an_argument(ctx: str): ...  # type: ignore[no-untyped-def]
+    def just_an_argument(ctx: str): ...
 
     assert Arguments("t.a", by_name).names == ("n",)
     assert Arguments("t.b", just_an_argument).names == ("ctx",)
@@ -186,14 +200,15 @@ def test_declarations_that_cannot_work() -> None:
         with pytest.raises(errors.InvalidInput, match=said):
             Arguments("t.f", function)
 
-    def gives_foreign() -> Foreign: ...
+    def gives_foreign() -> Foreign:
+        return Foreign()
 
     with pytest.raises(errors.InvalidInput, match="the result of t"):
         Result("t.f", gives_foreign)
 
 
 def result(annotation: Any) -> Result:
-    def function(): ...  # type: ignore[no-untyped-def]
+    def function(): ...
 
     function.__annotations__["return"] = annotation
     return Result("t.f", function)

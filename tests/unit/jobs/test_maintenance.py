@@ -8,7 +8,7 @@ from callboard import errors
 from callboard.jobs import engine, maintenance, model, states, submission
 from callboard.jobs import queue as queues
 from callboard.jobs.engines import memory
-from callboard.kit import clock, uuid7
+from callboard.kit import clock
 
 NODE = b"n" * 16
 
@@ -199,7 +199,3 @@ async def test_maintenance_goes_on_when_the_store_is_back(away):
         while not await total(away, model.State.AVAILABLE):
             await asyncio.sleep(0.001)
     await made.stop()
-
-
-def test_ids_are_named_as_users_know_them():
-    assert uuid7.parse(uuid7.text(uuid7.make(1_800_000_000_000_000)))

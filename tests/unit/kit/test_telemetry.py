@@ -23,8 +23,8 @@ def test_text_is_key_value(stream):
     structlog.get_logger().info("node started", pid=7)
     line = stream.getvalue()
     assert line.count("\n") == 1
-    assert "level='info' event='node started'" in line
-    assert "pid=7" in line and "node='n1'" in line
+    assert 'level=info event="node started"' in line
+    assert "pid=7" in line and "node=n1" in line
 
 
 def test_json_is_one_object_a_line(stream):
@@ -59,3 +59,24 @@ def test_a_key_in_the_event_itself_is_masked(stream):
     telemetry.configure(stream=stream)
     structlog.get_logger().info("made cb_1f_secretpart")
     assert "secretpart" not in stream.getvalue()
+
+
+class Full(io.StringIO):
+    """A stream on a full disk."""
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+    def flush(self):
+        self.write("")
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(stream):
+    telemetry.configure(stream=Full())
+    structlog.get_logger().error("store full")
+
+
+def test_several_lines_stay_one(stream):
+    telemetry.configure(stream=stream)
+    structlog.get_logger().info("told", why="one\ntwo")
+    assert stream.getvalue().count("\n") == 1

@@ -63,7 +63,7 @@ def test_silent_behind_a_handler_without_deadline_lives_for_the_stall_time():
 
 
 def test_sixty_seconds_in_c_code_are_work():
-    looks = every(0.5, 60, running=1) + [(60.5, {"state": "S", "tick": 2})]
+    looks = [*every(0.5, 60, running=1), (60.5, {"state": "S", "tick": 2})]
     assert verdicts(looks) is None
 
 

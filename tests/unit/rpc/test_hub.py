@@ -3,6 +3,7 @@
 import asyncio
 import os
 import stat
+from typing import cast
 
 import pytest
 
@@ -15,6 +16,14 @@ async def until(condition):
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+class Client(hub_client.HubClient):
+    """A client that keeps what it got."""
+
+    def __init__(self, file):
+        super().__init__(file, lambda topic, body: self.got.append((topic, body)))
+        self.got = []
 
 
 class Net:
@@ -31,11 +40,9 @@ class Net:
         hub.write_address(self.file, self.hub.address)
 
     async def client(self, *topics):
-        got = []
-        made = hub_client.HubClient(self.file, lambda topic, body: got.append((topic, body)))
+        made = Client(self.file)
         for topic in topics:
             made.want(topic)
-        made.got = got
         self.made.append(made)
         await made.start()
         return made
@@ -125,7 +132,7 @@ async def test_one_that_does_not_read_loses_messages_and_holds_up_nobody(net):
     address = net.hub.address
     _, stuck = await asyncio.open_connection(address.host, address.port, limit=1)
     stuck.write(frames.encode(frames.Hello(address.secret, (A,))))
-    stuck.transport.pause_reading()
+    cast(asyncio.Transport, stuck.transport).pause_reading()
     listener, sender = await net.client(A), await net.client()
     await until(lambda: A in sender.wanted)
     body = bytes(64 * 1024)

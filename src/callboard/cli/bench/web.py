@@ -60,4 +60,9 @@ async def _own(made: deployment.Deployment, seconds: int) -> dict[str, Any]:
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
         await asyncio.gather(*(one(session) for _ in range(CONNECTIONS)))
-    return {"submissions_per_second": round(done / seconds), "refused": refused, "p50": "", "load": "aiohttp (the load is slower)"}
+    return {
+        "submissions_per_second": round(done / seconds),
+        "refused": refused,
+        "p50": "",
+        "load": "aiohttp (the load is slower)",
+    }

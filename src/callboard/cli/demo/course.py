@@ -24,6 +24,7 @@ SILENCE_SECONDS: Final = 60.0
 """Without a finished job for so long, something hangs."""
 LOOK_SECONDS: Final = 20.0
 """How long a worker is looked for that runs a job, and how long the dead may take to be replaced."""
+POLL_SECONDS: Final = 0.05
 LEAST_SECONDS: Final = 3.0
 """How long all jobs together take at the least, so that a few files leave time to kill."""
 
@@ -133,7 +134,8 @@ async def _kill_worker(asked: client.Client) -> Kill:
                     return Kill(node["incarnation"], node["pid"], time.time(), running)
             finally:
                 deployment.kill(node, signal.SIGCONT)
-    raise errors.WaitTimeout(f"no worker ran a job for {LOOK_SECONDS:g} s while jobs were left: something hangs")
+        await asyncio.sleep(POLL_SECONDS)
+    raise errors.WaitTimeout(f"no worker was found at work for {LOOK_SECONDS:g} s: there is nothing to kill")
 
 
 async def _kill_gateway(asked: client.Client) -> Kill:
@@ -149,4 +151,4 @@ async def _replaced(asked: client.Client, wanted: int, dead: Collection[str]) ->
         nodes = [node for node in await asked.nodes() if node["incarnation"] not in dead and node["roles"]]
         if len(nodes) >= wanted or time.monotonic() > end:
             return nodes
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(POLL_SECONDS)

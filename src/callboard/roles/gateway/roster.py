@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from callboard import errors
 from callboard.coordination import engine as coordination
 from callboard.jobs import model
 from callboard.kit import clock as clocks
@@ -38,10 +39,14 @@ class Roster:
             return self._nodes
 
     async def waiting_for(self, job: model.Job) -> str | None:
-        """Say why no live worker would take a waiting job, None when one would (or the job does not wait)."""
+        """Say why no live worker would take a waiting job; None when one would, the job does not wait, or nobody can tell."""
         if job.state not in model.WAITING:
             return None
-        known = [_kinds(role) for node in await self.nodes() for role in node.get("roles", ()) if role.get("role") == "worker"]
+        try:
+            nodes = await self.nodes()
+        except errors.CallboardError:
+            return None  # A job can be looked at whatever is wrong with coordination.
+        known = [_kinds(role) for node in nodes for role in node.get("roles", ()) if role.get("role") == "worker"]
         versions = {version for kinds in known for version in kinds.get(job.kind, ())}
         if job.version in versions:
             return None

@@ -114,8 +114,8 @@ class _Watch:
         self._event = asyncio.Event()
 
     def heard(self, hint: hints.Hint) -> None:
-        if found := [id for id in hint.finished if id in self._ids]:
-            self._woken += found
+        if not self._ids.isdisjoint(hint.finished):
+            self._woken += self._ids.intersection(hint.finished)
             self._event.set()
 
     async def wait(self, seconds: float) -> list[bytes]:

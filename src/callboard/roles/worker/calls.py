@@ -28,4 +28,4 @@ def run(declared: handler.Handler, job: model.Job, port: context.Port, max_resul
 
 def _call(declared: handler.Handler, values: tuple[Any, ...], given: context.Context | None) -> Any:
     value = declared.call(values, given)
-    return asyncio.run(value) if declared.is_async else value
+    return asyncio.run(value) if asyncio.iscoroutine(value) else value  # Also one of a wrapped async function.

@@ -53,6 +53,10 @@ class Port:
             self._teller = threading.Thread(target=self._tell, name="callboard-progress", daemon=True)
             self._teller.start()
 
+    def begun(self) -> None:
+        """Say that the handler is called now."""
+        self._outbox.put(pipe.Begun())
+
     def ended(self) -> None:
         """Report nothing more of this job."""
         self._progress = None
@@ -70,6 +74,10 @@ class Outbox:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
+
+    def put(self, message: pipe.FromChild) -> None:
+        with self._lock:
+            self._put(message)
 
     def moved(self, port: Port) -> None:
         with self._lock:
@@ -105,6 +113,7 @@ def _work(work: pipe.Work, port: Port) -> bytes | endings.Failure | None:
         found = _found.get(work.path) or _locate(work)
     except BaseException as error:
         return endings.failure(error)
+    port.begun()
     return calls.run(found, work.job, port, work.max_result)
 
 

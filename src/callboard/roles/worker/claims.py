@@ -57,6 +57,7 @@ class Claims:
         self._turn = 0
         self._looked = 0.0
         self._due: asyncio.TimerHandle | None = None
+        self._due_at = 0.0
         self._bell: asyncio.Future[None] | None = None
         self._closing = False
         self._quiet = asyncio.Event()
@@ -124,14 +125,18 @@ class Claims:
 
     def _wants(self) -> bool:
         short, long = self._runs.limits
-        return not self._closing and bool((short and self._maybe[model.Lane.SHORT]) or (long and self._maybe[model.Lane.LONG]))
+        return (
+            bool(self._sources)
+            and not self._closing
+            and bool((short and self._maybe[model.Lane.SHORT]) or (long and self._maybe[model.Lane.LONG]))
+        )
 
     # Exchanging
 
     async def _exchange(self) -> None:
         ended, self._ended = self._ended, []
         limits, heard = self._runs.limits, self._heard
-        takes = () if self._closing or (self._away and ended) else self._takes(limits)
+        takes = () if self._closing or not self._sources or (self._away and ended) else self._takes(limits)
         try:
             results, jobs = await self._store.exchange(ended, self._node, takes, limits.short)
         except Exception as error:
@@ -199,11 +204,11 @@ class Claims:
         if seconds > self._poll_seconds:
             return
         loop = asyncio.get_running_loop()
-        if self._due is not None and loop.time() < self._due.when() <= loop.time() + seconds:
-            return
-        if self._due is not None:
-            self._due.cancel()
-        self._due = loop.call_later(seconds, self.look)
+        at = loop.time() + seconds
+        if self._due is None or not loop.time() < self._due_at <= at:
+            if self._due is not None:
+                self._due.cancel()
+            self._due, self._due_at = loop.call_later(seconds, self.look), at
 
     # While the store is away
 
@@ -250,7 +255,7 @@ class Claims:
         if self._closing and not self._runs.running:
             self._quiet.set()
         self._bell = bell = loop.create_future()
-        polls = not self._closing and self._runs.limits.short > 0
+        polls = bool(self._sources) and not self._closing and self._runs.limits.short > 0
         timer = loop.call_at(self._looked + self._poll_seconds, self.ring) if polls else None
         try:
             await bell

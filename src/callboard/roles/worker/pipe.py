@@ -31,6 +31,10 @@ class Work(msgspec.Struct, frozen=True, tag=True):
     max_result: int
 
 
+class Begun(msgspec.Struct, frozen=True, tag=True):
+    """From a child: it has imported the handler and calls it now."""
+
+
 class Moved(msgspec.Struct, frozen=True, tag=True):
     """From a child: the job's progress."""
 
@@ -50,7 +54,7 @@ class Raised(msgspec.Struct, frozen=True, tag=True):
 
 
 ToChild = Hello | Work
-FromChild = Moved | Returned | Raised
+FromChild = Begun | Moved | Returned | Raised
 
 _encode = msgspec.msgpack.Encoder().encode
 to_child = msgspec.msgpack.Decoder(ToChild).decode

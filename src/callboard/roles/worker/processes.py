@@ -20,6 +20,8 @@ from callboard.roles.worker.run import Keeper, Run
 IDLE_SECONDS: Final = 60.0
 """How long a child without work is kept: starting one takes some tenths of a second, keeping one some 30 MB."""
 
+START_SECONDS: Final = 60.0
+"""How long a child may take to start and to import the handler: no attempt's time, but not endless either."""
 END_SECONDS: Final = 1.0
 """How long a child that has closed its pipe may take to end."""
 
@@ -70,8 +72,7 @@ class Processes:
         if run.cancelled:
             self._keeper.stopped(run)
             return
-        self._keeper.goes_on(run)
-        message = await child.run(_work(run, self._max_result), run)
+        message = await child.run(_work(run, self._max_result), run, self._keeper)
         match message:
             case pipe.Returned(result):
                 self._keeper.completed(run, result)
@@ -123,6 +124,7 @@ class Child:
         # From the loop's thread: the kernel sends a child's death signal when the thread that started it ends.
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",
             "-m",
             "callboard.roles.worker.child",
             str(os.getpid()),
@@ -147,20 +149,27 @@ class Child:
         """Call `dismiss(self)` if nobody takes it for `seconds`."""
         self._resting = asyncio.get_running_loop().call_later(seconds, dismiss, self)
 
-    async def run(self, work: pipe.Work, run: Run) -> pipe.Returned | pipe.Raised | None:
-        """Have it run a job; None when it died of it."""
+    async def run(self, work: pipe.Work, run: Run, keeper: Keeper) -> pipe.Returned | pipe.Raised | None:
+        """Have it run a job; None when it died of it, or could not begin in time."""
         try:
             self._in.write(pipe.frame(work))
-            while True:
-                header = await self._out.readexactly(pipe.HEADER.size)
-                body = await self._out.readexactly(pipe.HEADER.unpack(header)[0])
-                message: pipe.FromChild = pipe.from_child(body)
-                if not isinstance(message, pipe.Moved):
-                    return message
-                run.progress = message.progress
-        except (OSError, asyncio.IncompleteReadError):
+            async with asyncio.timeout(START_SECONDS):
+                message = await self._read()
+            while not isinstance(message, (pipe.Returned, pipe.Raised)):
+                if isinstance(message, pipe.Begun):
+                    keeper.goes_on(run)
+                else:
+                    run.progress = message.progress
+                message = await self._read()
+            return message
+        except (OSError, asyncio.IncompleteReadError):  # Also a TimeoutError.
             self.alive = False
             return None
+
+    async def _read(self) -> pipe.FromChild:
+        header = await self._out.readexactly(pipe.HEADER.size)
+        message: pipe.FromChild = pipe.from_child(await self._out.readexactly(pipe.HEADER.unpack(header)[0]))
+        return message
 
     def kill(self) -> None:
         """Kill it, at once and whatever it does; allowed twice."""

@@ -67,7 +67,6 @@ class Worker(role.Role):
         known = tuple((kind.name, kind.versions) for kind in kinds)
         sources = [(domain, name) for domain in self._domains for name in self._queues] if known else []
         self._claims = claims.Claims(queue, node, self._runs, known, sources, self.poll_seconds)
-        self._connection: apps.Connection | None = None
         self._stop_listening: Callable[[], None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -107,8 +106,7 @@ class Worker(role.Role):
             "process": processes.Processes(self._runs, limit, *self._log),
         }
         self._runs.places = places
-        if not self._app.connected:  # Handlers submit jobs, too.
-            self._connection = await self._app.connect(self._queue).__aenter__()
+        self._app.fall_back(self._app.connect(self._queue))
         self._stop_listening = self._queue.hints.listen(self._claims.hear)
         self._tasks = [
             asyncio.create_task(self._claims.serve(), name="callboard-claims"),
@@ -136,8 +134,7 @@ class Worker(role.Role):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(place.close() for place in self._runs.places.values()))
-        if self._connection is not None:
-            await self._connection.__aexit__(None, None, None)
+        self._app.fall_back(None)
         self._runs.tell()
 
     async def _cut_off(self) -> None:

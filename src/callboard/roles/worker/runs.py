@@ -143,9 +143,10 @@ class Runs:
     # What the places report
 
     def goes_on(self, run: Run) -> None:
-        if run.deadline and run.timer is None and not run.why:
-            left = (run.deadline - self._clock.boot()) / 1e9
-            run.timer = asyncio.get_running_loop().call_later(max(left, 0), self._stop, run, Why.TIMEOUT)
+        timeout = run.job.timeout
+        if timeout is not None and run.timer is None and run.why < Why.DRAIN:
+            run.deadline = self._clock.boot() + timeout * 1000
+            run.timer = asyncio.get_running_loop().call_later(timeout / clocks.SECOND, self._stop, run, Why.TIMEOUT)
 
     def completed(self, run: Run, result: bytes | None) -> None:
         self._free(run, endings.completed(run.job, result, self._clock.now()))

@@ -1,7 +1,5 @@
-"""What every engine must keep, as suites that the author of an engine runs with pytest:
+"""What every engine must keep, as suites that the author of an engine runs with pytest.
 
-    from callboard.testing.conformance.jobs.suite import JobEngineSuite
-
-    class TestMyEngine(JobEngineSuite):
-        url = "mine:///{path}/jobs"
+For a job engine: subclass `callboard.testing.conformance.jobs.suite.JobEngineSuite` as `TestMyEngine` in a test module, and
+give it `url = "mine:///{path}/jobs"`; every promise of the seam becomes a test. Without pytest: `jobs.broken`.
 """

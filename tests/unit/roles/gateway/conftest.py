@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from callboard import errors
 from callboard.coordination import engine as coordination
 from callboard.jobs import engine as seam
 from callboard.jobs import kinds, model, states
@@ -19,7 +20,17 @@ from callboard.kit import codec, uuid7
 from callboard.roles.gateway import Gateway, keys
 
 NODE = uuid7.make(1)
+
+
+def check(args: dict[str, Any]) -> bytes:
+    """What the declaration of `app.strict` demands."""
+    if set(args) != {"path"}:
+        raise errors.InvalidArguments("app.strict takes path: give it, and nothing else")
+    return codec.pack(args, "args")
+
+
 KINDS = {
+    "app.strict": kinds.Kind(name="app.strict", check=check),
     "app.resize": kinds.Kind(name="app.resize", queue="images", lane=model.Lane.SHORT, attempts=5, versions=(1, 2)),
 }
 
@@ -41,9 +52,9 @@ class Api:
 
     async def __call__(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Answer:
         data = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
-        data = io.BytesIO(data) if data is not None and len(data) >= 1 << 20 else data
+        sent = io.BytesIO(data) if data is not None and len(data) >= 1 << 20 else data
         headers = {"Authorization": f"Bearer {self.token if token is None else token}"}
-        async with self._session.request(method, self.gateway.url + path, data=data, headers=headers) as response:
+        async with self._session.request(method, self.gateway.url + path, data=sent, headers=headers) as response:
             text = await response.read()
             plain = msgspec.json.decode(text) if "json" in response.headers.get("Content-Type", "") else text
             return Answer(response.status, plain, response.headers)

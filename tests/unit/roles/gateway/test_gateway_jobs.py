@@ -8,10 +8,12 @@ import time
 import msgspec
 import pytest
 
+from callboard import errors
 from callboard.coordination import engine as coordination
-from callboard.jobs import model, states
+from callboard.jobs import model
 from callboard.kit import uuid7
-from callboard.roles.gateway import waits
+from callboard.roles.gateway import Gateway, waits
+from callboard.roles.gateway.routes import jobs as routes
 
 ABSENT = "0197a3c4-0000-7000-8000-000000000000"
 
@@ -95,6 +97,19 @@ async def test_what_a_job_waits_for_is_said(api, entries):
     assert (await api("GET", f"/v1/jobs/{known}")).body["waiting_for"] is None
     assert (await api("GET", f"/v1/jobs/{unknown}")).body["waiting_for"] == "no live worker knows kind 'app.new'"
     assert (await api("GET", f"/v1/jobs/{older}")).body["waiting_for"] == "no live worker knows version 3 of kind 'app.old'"
+
+
+async def test_a_job_is_shown_though_nobody_knows_who_lives(api, queue):
+    async def fail() -> list[coordination.Entry]:
+        raise errors.DataUnusable("the data directory cannot be read: mend it")
+
+    blind = Gateway(queue, {}, "127.0.0.1", 0, fail)
+    await blind.start()
+    id = await api.submit()
+    api.gateway = blind
+    assert (await api("GET", f"/v1/jobs/{id}")).body["waiting_for"] is None
+    assert (await api("GET", "/v1/nodes")).body["code"] == "data_unusable"
+    await blind.stop()
 
 
 @pytest.mark.parametrize("path", [f"/v1/jobs/{ABSENT}", f"/v1/jobs/{ABSENT}?wait=30"])
@@ -268,9 +283,7 @@ async def test_a_list_asked_for_badly_is_refused(api, query):
 
 
 async def test_a_page_is_bounded_by_size(api, monkeypatch):
-    from callboard.roles.gateway.routes import jobs
-
-    monkeypatch.setattr(jobs, "MAX_PAGE_BYTES", 1000)
+    monkeypatch.setattr(routes, "MAX_PAGE_BYTES", 1000)
     for n in range(120):
         await api.submit(args={"n": n, "x": "y" * 100})
     page = (await api("GET", "/v1/jobs?limit=1000")).body
@@ -345,5 +358,5 @@ async def test_each_route_asks_for_its_scope(api, method, path, scope):
 
 async def test_state_changes_of_the_model_have_words():
     """Every state that a list can be filtered by is one that jobs are shown with."""
-    assert set(model.WORDS) == {state.word for state in states.State}
+    assert set(model.WORDS) == {state.word for state in model.State}
     assert uuid7.text(uuid7.parse(ABSENT)) == ABSENT

@@ -56,8 +56,18 @@ async def test_only_a_hash_is_stored(queue):
 
 @pytest.mark.parametrize(
     "header",
-    [b"", b"Bearer", b"Bearer x", b"Bearer cb_", b"Bearer cb__", b"Bearer cb_abc_def", b"Basic cb_abc_def", b"Bearer cb_../x_y"]
-    + [b"Bearer cb_\xff_\xfe", b"Bearer cb_a_" + b"x" * 300],
+    [
+        b"",
+        b"Bearer",
+        b"Bearer x",
+        b"Bearer cb_",
+        b"Bearer cb__",
+        b"Bearer cb_abc_def",
+        b"Basic cb_abc_def",
+        b"Bearer cb_../x_y",
+        b"Bearer cb_\xff_\xfe",
+        b"Bearer cb_a_" + b"x" * 300,
+    ],
 )
 async def test_what_is_no_key_opens_nothing(ring, header):
     with pytest.raises(errors.Unauthorized, match="Authorization: Bearer"):
@@ -114,7 +124,7 @@ async def test_a_key_read_before_its_revocation_is_not_kept(queue, ring, monkeyp
     key_id, _, token = await keys.create(queue, "robot", ["jobs:read"], "main")
     read = queue.document
 
-    async def crossed(domain: str, path: str) -> model.Document:
+    async def crossed(domain, path):
         found = await read(domain, path)
         queue.hints.publish(hints.Hint(documents=((model.DEFAULT_DOMAIN, f"keys/{key_id}"),)))
         return found
@@ -129,7 +139,7 @@ async def test_requests_that_ask_together_share_one_read(queue, ring):
     reads = 0
     document = queue.engine.document
 
-    def counted(domain: str, path: str) -> model.Document:
+    def counted(domain, path):
         nonlocal reads
         reads += 1
         return document(domain, path)
@@ -159,8 +169,14 @@ async def test_the_first_admin_key_is_made_once(queue, ring):
 
 @pytest.mark.parametrize(
     "name, scopes, domain",
-    [("", ["admin"], "main"), ("x" * 101, ["admin"], "main"), ("a\nb", ["admin"], "main")]
-    + [("x", [], "main"), ("x", ["jobs:fly"], "main"), ("x", ["admin"], "Main!")],
+    [
+        ("", ["admin"], "main"),
+        ("x" * 101, ["admin"], "main"),
+        ("a\nb", ["admin"], "main"),
+        ("x", [], "main"),
+        ("x", ["jobs:fly"], "main"),
+        ("x", ["admin"], "Main!"),
+    ],
 )
 async def test_a_key_that_cannot_be_is_not_made(queue, name, scopes, domain):
     with pytest.raises(errors.InvalidInput):

@@ -89,6 +89,14 @@ async def test_bad_input_is_a_problem_of_one_line(api, way, body, status, code, 
     assert await stored(api) == 0
 
 
+@pytest.mark.parametrize("way", WAYS)
+async def test_arguments_of_a_known_kind_are_checked(api, way):
+    answer = await api("POST", way, {"kind": "app.strict", "args": {"paht": "x"}})
+    assert (answer.status, answer.body["code"]) == (422, "invalid_arguments")
+    assert await stored(api) == 0
+    assert (await api("POST", way, {"kind": "app.strict", "args": {"path": "x"}})).status == 201
+
+
 @pytest.mark.parametrize("way", WAYS[:2])
 async def test_a_large_body_is_refused_with_the_limit(api, way):
     answer = await api("POST", way, b'{"kind":"a","args":{"x":"' + b"y" * (1 << 20) + b'"}}')

@@ -10,7 +10,6 @@ import pytest
 
 from callboard import errors
 from callboard.coordination import engine as coordination
-from callboard.jobs import engine as seam
 from callboard.jobs import model
 from callboard.kit import lifecycle
 from callboard.roles.gateway import Gateway, health, views
@@ -266,10 +265,10 @@ async def test_a_drain_lets_requests_end(api, monkeypatch):
     started, go_on = asyncio.Event(), asyncio.Event()
     find = api.queue.find
 
-    async def slow(filter: seam.Filter, limit: int, cursor: bytes | None = None) -> seam.Page:
+    async def slow(*given):
         started.set()
         await go_on.wait()
-        return await find(filter, limit, cursor)
+        return await find(*given)
 
     monkeypatch.setattr(api.queue, "find", slow)
     listing = asyncio.create_task(api("GET", "/v1/jobs"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,8 @@ from callboard.jobs import queue as queues
 from callboard.jobs.engines import memory
 from callboard.kit import uuid7
 from callboard.roles import worker
+
+Until = Callable[..., Awaitable[None]]
 
 
 class QuickWorker(worker.Worker):
@@ -53,7 +54,9 @@ class Watched:
 class Yard:
     """One store, two processes' views of it, and the workers of a test."""
 
-    def __init__(self) -> None:
+    def __init__(self, until: Until) -> None:
+        self.until = until
+        """Wait for a condition, with a deadline."""
         self.engine = Watched()
         self.queue = queues.Queue(self.engine)
         self.aside = queues.Queue(self.engine)
@@ -110,17 +113,10 @@ class Yard:
         await self.until(there)
         return await self.job(id)
 
-    @staticmethod
-    async def until(met: Callable[[], bool | Awaitable[bool]], seconds: float = 10) -> None:
-        """Wait for a condition, with a deadline."""
-        async with asyncio.timeout(seconds):
-            while not (now if isinstance(now := met(), bool) else await now):
-                await asyncio.sleep(0.005)
-
 
 @pytest.fixture
-async def yard() -> AsyncIterator[Yard]:
-    made = Yard()
+async def yard(eventually: Until) -> AsyncIterator[Yard]:
+    made = Yard(eventually)
     await made.queue.start()
     await made.aside.start()
     yield made

@@ -90,6 +90,19 @@ async def test_another_attempt_is_begun_when_it_is_due(yard: Any, stage: Stage) 
     assert await yard.result(await yard.submit(stage.app, "thrice")) == 3
 
 
+async def test_another_attempt_without_delay_is_begun_at_once(yard: Any) -> None:
+    app = Callboard("again")
+
+    @app.job(attempts=20, backoff=0)
+    async def at_last(ctx: Context) -> int:
+        if ctx.attempt < 20:
+            raise ValueError
+        return ctx.attempt
+
+    await yard.work(app)
+    assert await yard.result(await yard.submit(app, "at_last")) == 20
+
+
 async def test_a_paused_queue_rests_and_goes_on_at_once(yard: Any, stage: Stage) -> None:
     await yard.queue.pause("main", "default", True)
     worker = await yard.work(stage.app)
@@ -163,7 +176,8 @@ async def test_stopping_without_draining_hands_back_too(yard: Any, stage: Stage)
     await yard.becomes(id, State.RUNNING)
     await worker.stop()
     assert (await yard.job(id)).state is State.AVAILABLE
-    assert not stage.app.connected
+    with pytest.raises(errors.InvalidInput, match="not connected"):
+        _ = stage.app.connection
 
 
 async def test_a_claim_under_way_when_draining_begins_is_handed_back(yard: Any, stage: Stage) -> None:
@@ -270,4 +284,7 @@ async def test_life(yard: Any, stage: Stage) -> None:
 
 async def test_an_app_without_jobs_idles(yard: Any) -> None:
     worker = await yard.work(Callboard("empty"))
+    await asyncio.sleep(0)
+    assert not worker.wants_restart
     await worker.drain(1)
+    assert not yard.engine.ops

@@ -28,7 +28,8 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    state: str = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state != "Z"
 
 
 async def written(yard: Any, file: Path) -> int:
@@ -86,7 +87,7 @@ async def test_a_wish_kills_the_child_and_progress_comes_from_it(yard: Any, app:
     pid = await written(yard, tmp_path / "pid")
 
     async def progressed() -> bool:
-        return (await yard.job(id)).progress == Progress(1, 2, "half")
+        return bool((await yard.job(id)).progress == Progress(1, 2, "half"))
 
     await yard.until(progressed)
     await yard.queue.cancel("main", id)

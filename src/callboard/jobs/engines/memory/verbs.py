@@ -89,7 +89,7 @@ def cancel(tables: Tables, op: seam.Cancel) -> seam.Result:
 
 def retry(tables: Tables, op: seam.Retry) -> seam.Result:
     job = tables.job(op.domain, op.id)
-    after = None if job is None else states.retried(job, op.now)
+    after = None if job is None else states.retried(job, op.now, op.run)
     if after is None:
         return seam.NotAllowed(None if job is None else job.state)
     tables.write(after)

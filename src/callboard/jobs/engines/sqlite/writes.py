@@ -380,7 +380,7 @@ class Writes:
 
     def _retry(self, op: seam.Retry) -> seam.Result:
         seq, job = self._find(op.domain, op.id)
-        after = None if job is None else states.retried(job, op.now)
+        after = None if job is None else states.retried(job, op.now, op.run)
         if job is None or after is None:
             return seam.NotAllowed(None if job is None else job.state)
         self._update(seq, job, after)

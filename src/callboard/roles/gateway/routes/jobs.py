@@ -123,7 +123,7 @@ async def retry(desk: desks.TheDesk, caller: desks.TheCaller, job_id: FromPath[s
             raise errors.StateRefused(
                 f"job {job_id} is in run {job.run}, not {run}: look at it again", state=job.state.word, run=job.run
             )
-    return shapes.Moved(job_id, (await desk.queue.retry(caller.domain, id)).word)
+    return shapes.Moved(job_id, (await desk.queue.retry(caller.domain, id, run)).word)
 
 
 async def _page(desk: desks.TheDesk, filter: seam.Filter, limit: int, cursor: bytes | None) -> seam.Page:

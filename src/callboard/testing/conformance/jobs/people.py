@@ -59,7 +59,8 @@ def a_finished_job_is_retried(ground: Bench) -> None:
     ground.one(seam.Cancel("main", dropped.id, NOW))
     ground.one(settle(dropped, states.stopped(dropped, NOW)))
     for done in (completed, ground.read(failing), ground.read(dropped)):
-        equal(ground.one(seam.Retry("main", done.id, LATER)), seam.Became(State.AVAILABLE, None))
+        equal(ground.refused(seam.Retry("main", done.id, LATER, done.run + 1)), seam.Refused(0, seam.NotAllowed(done.state)))
+        equal(ground.one(seam.Retry("main", done.id, LATER, done.run)), seam.Became(State.AVAILABLE, None))
         equal(ground.read(done), states.retried(done, LATER))
     equal(len(ground.engine.attempt_errors(*failing.key)), 1)
     equal(ground.count(), {"available": 3})
