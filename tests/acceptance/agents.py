@@ -48,7 +48,7 @@ async def block(seconds: float) -> int:
     time.sleep(seconds)  # The node's loop stands still.
     return os.getpid()
 
-@app.job(timeout=0.2, attempts=1)
+@app.job(attempts=1)
 def leave_a_thread(seconds: float) -> None:
     time.sleep(seconds)
 

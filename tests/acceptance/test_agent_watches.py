@@ -32,9 +32,10 @@ async def with_queue(machine: Machine, ask: Callable[[queues.Queue], Any]) -> An
         await hints.stop()
 
 
-def submit(machine: Machine, kind: str, **args: Any) -> tuple[str, bytes]:
+def submit(machine: Machine, kind: str, timeout: float | None = None, **args: Any) -> tuple[str, bytes]:
     async def ask(queue: queues.Queue) -> tuple[str, bytes]:
-        job = submission.build(submission.Submission(kind=f"app.{kind}", args=args), {}, queue.clock.now())
+        given = submission.Submission(kind=f"app.{kind}", args=args, timeout=timeout)
+        job = submission.build(given, {}, queue.clock.now())
         await queue.submit([job])
         return job.key
 
@@ -89,7 +90,7 @@ def test_a_node_that_asks_for_it_is_restarted_at_once(machine: Machine):
     """A thread that does not end keeps its slot; at half of the slots the worker wants a new process."""
     machine.up(worker__slots=2, worker__grace_seconds=1)
     before = machine.pid()
-    submit(machine, "leave_a_thread", seconds=60)
+    submit(machine, "leave_a_thread", timeout=0.2, seconds=60)
     machine.until(lambda: machine.pid() != before)
     assert "exit_code=75" in machine.log()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -175,37 +176,30 @@ def test_a_job_that_is_not_there(cli):
 
 
 def test_following_prints_progress(cli):
-    id = cli("submit", "demo.sleep", "seconds=1.5").out.strip()
+    id = cli("submit", "demo.sleep", "seconds=2").out.strip()
     ran = cli("job", id, "--follow")
     assert ran.code == 0
-    assert any(row[0] == "running" and row[2:] == ["1.5", "sleeping"] for row in ran.rows)
+    assert any(row[0] == "running" and row[2:] == ["2", "sleeping"] for row in ran.rows)
     assert ["state", "completed"] in ran.rows
 
 
 def test_on_a_terminal_there_is_a_bar(cli, place):
-    id = cli("submit", "demo.sleep", "seconds=1.5").out.strip()
-    shown = on_terminal("job", id, "--follow", "--data", str(place.directory))
-    assert "demo.sleep running" in shown and "━" in shown and "%" in shown
-    assert "\x1b[32mcompleted" in shown
-
-
-def on_terminal(*tokens):
-    """Return what a command writes to a terminal."""
+    id = cli("submit", "demo.sleep", "seconds=60").out.strip()
+    command = [sys.executable, "-m", "callboard.cli", "job", id, "--follow", "--data", str(place.directory)]
     leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "callboard.cli", *tokens]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     with subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment) as child:
         os.close(follower)
         shown = b""
-        try:
+        while b"demo.sleep running" not in shown or b"%" not in shown:
+            shown += os.read(leader, 65536)
+        cli("cancel", id)
+        with contextlib.suppress(OSError):  # Nobody has it open any more.
             while piece := os.read(leader, 65536):
                 shown += piece
-        except OSError:  # Nobody has it open any more.
-            pass
-        finally:
-            os.close(leader)
-    assert child.returncode == 0, shown.decode()
-    return shown.decode()
+        os.close(leader)
+    assert child.returncode == 1
+    assert "━" in shown.decode() and "\x1b[33mcancelled" in shown.decode()
 
 
 def test_a_waiting_job_is_cancelled_at_once_and_can_be_retried(cli, waiting):
@@ -283,7 +277,6 @@ def test_a_key_reaches_its_domain_and_what_is_inside(cli):
     assert cli("jobs", "--domain", "acme.main").rows[0][0] == receipt["id"]
     refused = cli("jobs", "--key", made["key"], "--domain", "main")
     assert refused.code == 4 and "(forbidden)" in refused.err
-    assert cli("jobs", "--domain", "elsewhere").code == 4
 
 
 def test_from_elsewhere_url_and_key_are_enough(cli, place, monkeypatch, tmp_path):

@@ -27,6 +27,7 @@ from callboard.client import Client
 from callboard.http import shapes
 from callboard.node import layout, processes
 from tests.faults import history
+from tests.faults.book import Book
 
 CALLBOARD = Path(sys.executable).with_name("callboard")
 HERE = Path(__file__).parent
@@ -66,7 +67,7 @@ class Deployment:
         self.port = _free_ports(2)
         self.gate = notes / "gate"
         """Handlers named `hold…` run until this file exists."""
-        self.ledger = notes / "ledger"
+        self.book = Book(notes / "ledger")
         self.agent: subprocess.Popen[bytes] | None = None
         self.acknowledged: list[str] = []
         self.killed: set[int] = set()
@@ -75,7 +76,7 @@ class Deployment:
         self._scripts: dict[int, tuple[subprocess.Popen[bytes], str]] = {}
         self._client: Client | None = None
         settings = {name: value for name, value in os.environ.items() if not name.startswith("CALLBOARD_")}
-        self._environment = settings | {"CALLBOARD_TEST_LEDGER": str(self.ledger)}
+        self._environment = settings | {"CALLBOARD_TEST_LEDGER": str(self.book.file)}
 
     # Commands
 
@@ -166,8 +167,8 @@ class Deployment:
 
     def freeze_in_commit(self, pid: int) -> Path:
         """Have a node stop itself inside its next commit; return the file that exists from then on."""
-        (self._notes / f"{self.ledger.name}.freeze-{pid}").touch()
-        return self._notes / f"{self.ledger.name}.frozen-{pid}"
+        (self._notes / f"{self.book.file.name}.freeze-{pid}").touch()
+        return self._notes / f"{self.book.file.name}.frozen-{pid}"
 
     def sweep(self) -> None:
         """Kill all that was started here and still lives."""
@@ -210,7 +211,7 @@ class Deployment:
     async def hold(self, jobs: int, kind: str = "hold", **args: Any) -> list[str]:
         """Submit jobs that run until `release`; return when all of them run."""
         ids = await self.submit(kind, jobs, gate=str(self.gate), **args)
-        await self.eventually(lambda: set(ids) <= {mark.id for mark in self.marks("began")})
+        await self.eventually(lambda: self.book.ids("began").issuperset(ids))
         return ids
 
     def release(self) -> None:
@@ -264,32 +265,14 @@ class Deployment:
             )
             for job in details
         ]
-        return history.judge(self.acknowledged, self.marks(), finals, self.killed)
-
-    def marks(self, what: str | None = None) -> list[history.Mark]:
-        """Return what handlers wrote down."""
-        if not self.ledger.exists():
-            return []
-        lines = self.ledger.read_bytes().splitlines()
-        marks = [msgspec.json.decode(line, type=history.Mark) for line in lines]
-        return [mark for mark in marks if what in (None, mark.what)]
-
-    def held_by(self, pid: int) -> set[str]:
-        """Return the jobs that began in a process and did not come to an end there."""
-        mine = [mark for mark in self.marks() if mark.pid == pid]
-        return {mark.id for mark in mine} - {mark.id for mark in mine if mark.what != "began"}
+        return history.judge(self.acknowledged, self.book.marks(), finals, self.killed)
 
     def busiest(self) -> tuple[Node, set[str]]:
         """Return the worker that runs the most jobs, one at least, and these jobs."""
-        victim = max(self.nodes("worker"), key=lambda node: len(self.held_by(node.pid)))
-        held = self.held_by(victim.pid)
+        victim = max(self.nodes("worker"), key=lambda node: len(self.book.held_by(node.pid)))
+        held = self.book.held_by(victim.pid)
         assert held, "nothing runs"
         return victim, held
-
-    def elsewhere(self, ids: Iterable[str], pid: int) -> dict[str, int]:
-        """Return those jobs that began in other processes than this one, with when."""
-        wanted = set(ids)
-        return {mark.id: mark.at for mark in self.marks("began") if mark.id in wanted and mark.pid != pid}
 
     async def close(self) -> None:
         """Close the client. Allowed twice."""

@@ -32,8 +32,8 @@ async def test_jobs_of_a_stopped_worker_run_elsewhere(deployment: Deployment, me
     at = deployment.kill(victim.pid, signal.SIGSTOP)
     deployment.killed.add(victim.pid)  # By the agent.
     async with deployment.traffic():
-        await deployment.eventually(lambda: deployment.elsewhere(held, victim.pid).keys() == held)
-    again = max(deployment.elsewhere(held, victim.pid).values())
+        await deployment.eventually(lambda: deployment.book.elsewhere(held, victim.pid).keys() == held)
+    again = max(deployment.book.elsewhere(held, victim.pid).values())
     measured("stopped to running again", (again - at) / 1e9, STOPPED_SECONDS + 1 + NOISE_SECONDS)
     assert state(victim.pid) == "gone"
     deployment.release()
@@ -47,7 +47,7 @@ async def test_a_frozen_process_settles_nothing_that_others_took_over(deployment
     frozen, rescuer = secrets.token_hex(16), secrets.token_hex(16)
     first = deployment.script("outsider", frozen)
     ids = await deployment.hold(2)
-    assert deployment.held_by(first.pid) == set(ids)
+    assert deployment.book.held_by(first.pid) == set(ids)
     deployment.kill(first.pid, signal.SIGSTOP)
     deployment.killed.add(first.pid)
     await deployment.eventually(lambda: state(first.pid) == "T")
@@ -59,14 +59,14 @@ async def test_a_frozen_process_settles_nothing_that_others_took_over(deployment
     assert {uuid7.text(job.id) for job in expired} == set(ids)
 
     second = deployment.script("outsider", rescuer)
-    await deployment.eventually(lambda: deployment.held_by(second.pid) == set(ids))
+    await deployment.eventually(lambda: deployment.book.held_by(second.pid) == set(ids))
     deployment.release()
     jobs = await deployment.finished()
     assert state(first.pid) == "T"
     assert {(job.state, job.attempts, job.deaths, job.result) for job in jobs} == {("completed", 1, 1, 2)}
 
     deployment.kill(first.pid, signal.SIGCONT)
-    await deployment.eventually(lambda: not deployment.held_by(first.pid))
+    await deployment.eventually(lambda: not deployment.book.held_by(first.pid))
     assert (await deployment.ended(first))["refused"] == 2
     assert (await deployment.ended(second))["refused"] == 0
     assert await deployment.finished() == jobs
@@ -84,7 +84,7 @@ async def test_a_process_stopped_inside_its_commit_holds_up_nobody_for_long(depl
         await deployment.eventually(lambda: state(victim.pid) == "gone")
         before = len(acknowledged)
         await deployment.eventually(lambda: len(acknowledged) > before)
-        await deployment.eventually(lambda: deployment.elsewhere(held, victim.pid).keys() == held)
+        await deployment.eventually(lambda: deployment.book.elsewhere(held, victim.pid).keys() == held)
     measured("nobody could commit", longest_gap(acknowledged), COMMIT_SECONDS + NOISE_SECONDS)
     deployment.release()
     jobs = await deployment.finished()
@@ -104,7 +104,7 @@ async def test_a_handler_that_holds_the_interpreter_is_not_run_twice(deployment:
     await deployment.up("--set", f"agent.silent_seconds={silent}", workers=2)
     before = deployment.nodes()
     (gripped,) = await deployment.submit("grip", seconds=seconds)
-    await deployment.eventually(lambda: deployment.marks("began"))
+    await deployment.eventually(lambda: deployment.book.marks("began"))
     naps = await deployment.submit("nap", 20)
     async with asyncio.timeout(seconds - 1):
         for id in naps:

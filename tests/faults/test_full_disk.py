@@ -59,7 +59,7 @@ async def test_a_full_disk_loses_nothing(deployment: Deployment, measured: Measu
     held = await deployment.hold(4)
     stay = deployment.gate.with_name("second gate")
     longer = await deployment.submit("hold_thread", 2, gate=str(stay))
-    await deployment.eventually(lambda: len(deployment.marks("began")) == 6)
+    await deployment.eventually(lambda: len(deployment.book.marks("began")) == 6)
     ballast = deployment.data.parent / "ballast"
     fill(ballast)
     full_at = boot()
@@ -67,7 +67,7 @@ async def test_a_full_disk_loses_nothing(deployment: Deployment, measured: Measu
         await submit_once(deployment)
     assert refused.value.data["status"] == 503
     deployment.release()  # They end while nobody can store it.
-    await deployment.eventually(lambda: {mark.id for mark in deployment.marks("ended")} == set(held))
+    await deployment.eventually(lambda: deployment.book.ids("ended") == set(held))
     while boot() < full_at + seconds * 1e9:
         with pytest.raises(errors.StoreFull):
             await submit_once(deployment)
@@ -95,9 +95,9 @@ async def test_a_worker_that_dies_on_a_full_disk_is_spoken_for_when_there_is_spa
     for _ in range(3):
         with pytest.raises(errors.StoreFull):
             await submit_once(deployment)
-    assert len(deployment.marks("began")) == 4
+    assert len(deployment.book.marks("began")) == 4
     ballast.unlink()
-    await deployment.eventually(lambda: deployment.elsewhere(held, victim.pid).keys() == held)
+    await deployment.eventually(lambda: deployment.book.elsewhere(held, victim.pid).keys() == held)
     await deployment.eventually(lambda: len(deployment.nodes()) == 3)
     deployment.release()
     jobs = await deployment.finished()

@@ -35,7 +35,7 @@ async def test_nodes_outlive_their_agent_and_the_next_one_adopts_them(deployment
 
     started = await deployment.up(workers=2)
     assert started["adopted"] == 3 and deployment.nodes() == before
-    assert not deployment.marks("left") and set(held) == {id for node in before for id in deployment.held_by(node.pid)}
+    assert not deployment.book.marks("left") and set(held) == {id for node in before for id in deployment.book.held_by(node.pid)}
     deployment.release()
     jobs = await deployment.finished()
     assert {(job.state, job.attempts, job.deaths, job.fence) for job in jobs} == {("completed", 1, 0, 1)}
@@ -54,7 +54,7 @@ async def test_jobs_of_a_worker_that_died_without_an_agent_run_after_the_next_st
 
     started = await deployment.up(workers=2)
     assert started["adopted"] == 2
-    await deployment.eventually(lambda: deployment.elsewhere(held, victim.pid).keys() == held)
+    await deployment.eventually(lambda: deployment.book.elsewhere(held, victim.pid).keys() == held)
     deployment.release()
     jobs = await deployment.finished()
     assert {(job.state, job.attempts) for job in jobs} == {("completed", 1)}

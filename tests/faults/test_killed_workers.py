@@ -17,8 +17,8 @@ async def test_jobs_of_a_killed_worker_run_again_at_once(deployment: Deployment,
     async with deployment.traffic():
         victim, held = deployment.busiest()
         at = deployment.kill(victim.pid)
-        await deployment.eventually(lambda: deployment.elsewhere(held, victim.pid).keys() == held)
-    again = max(deployment.elsewhere(held, victim.pid).values())
+        await deployment.eventually(lambda: deployment.book.elsewhere(held, victim.pid).keys() == held)
+    again = max(deployment.book.elsewhere(held, victim.pid).values())
     measured("killed to running again", (again - at) / 1e9, PROMISED_SECONDS + NOISE_SECONDS)
     deployment.release()
     jobs = await deployment.finished()
@@ -33,7 +33,7 @@ async def test_each_child_is_killed_in_turn_while_work_goes_on(deployment: Deplo
     await deployment.up(workers=2, gateways=2, slots=8)
     await deployment.hold(4)
     for victim in deployment.nodes():
-        if victim.role == "worker" and not deployment.held_by(victim.pid):
+        if victim.role == "worker" and not deployment.book.held_by(victim.pid):
             await deployment.hold(9)  # More than the other worker can take.
         await _kill_and_replace(deployment, victim)
     deployment.release()
@@ -43,10 +43,10 @@ async def test_each_child_is_killed_in_turn_while_work_goes_on(deployment: Deplo
 
 
 async def _kill_and_replace(deployment: Deployment, victim: Node) -> None:
-    held = deployment.held_by(victim.pid)
+    held = deployment.book.held_by(victim.pid)
     assert held or victim.role == "gateway"
     async with deployment.traffic() as acknowledged:
         at = deployment.kill(victim.pid)
-        await deployment.eventually(lambda: deployment.elsewhere(held, victim.pid).keys() >= held)
+        await deployment.eventually(lambda: deployment.book.elsewhere(held, victim.pid).keys() >= held)
         await deployment.eventually(lambda: victim not in deployment.nodes() and len(deployment.nodes()) == 4)
         await deployment.eventually(lambda: acknowledged and acknowledged[-1] > at)

@@ -17,13 +17,13 @@ async def test_down_lets_running_handlers_end_and_hands_back_the_others(deployme
     ]
     brief = await deployment.submit("nap", 3, seconds=0.8)
     waiting = await deployment.submit("hold", 4, gate=str(deployment.gate))
-    await deployment.eventually(lambda: set(brief) <= {mark.id for mark in deployment.marks("began")})
+    await deployment.eventually(lambda: set(brief) <= deployment.book.ids("began"))
     stopped = await deployment.run("down")
     assert stopped.code == exits.Exit.OK and not deployment.nodes()
     assert deployment.agent and deployment.agent.wait() == exits.Exit.OK
-    assert {mark.id for mark in deployment.marks("ended")} == set(brief)
+    assert deployment.book.ids("ended") == set(brief)
     # What did not listen, and what ran in a process of its own, ended with its node.
-    deployment.killed |= {mark.pid for mark in deployment.marks("began")}
+    deployment.killed |= {mark.pid for mark in deployment.book.marks("began")}
 
     await deployment.up(workers=2, slots=8)
     jobs = {job.id: job async for job in deployment.client.jobs()}

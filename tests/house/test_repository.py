@@ -66,6 +66,10 @@ def test_the_version_is_one():
     assert metadata.version("callboard") == PROJECT["version"]
 
 
+def test_users_get_the_types():
+    assert (ROOT / "src/callboard/py.typed").exists()
+
+
 def test_nothing_is_left_to_be_done():
     assert not [path for path in _kept() if LEFT_TO_BE_DONE.search(path.read_bytes())]
 

@@ -27,7 +27,7 @@ COMMANDS: Final[tuple[tuple[str, cyclopts.Group, str, str], ...]] = (
     ("pause", JOBS, "callboard.cli.queues:pause", "Pause queues: nothing of them is started."),
     ("resume", JOBS, "callboard.cli.queues:resume", "Resume paused queues."),
     ("demo", AROUND, "callboard.cli.demo.command:demo", "Watch nothing get lost, on your own files."),
-    ("bench", AROUND, "callboard.cli.bench:run", "Measure this machine."),
+    ("bench", AROUND, "callboard.cli.bench.command:bench", "Measure this machine."),
     ("version", AROUND, "callboard.cli.version:version", "Print the version."),
 )
 """Name, group in the help, where its function is, and what the help says of it."""

@@ -75,6 +75,9 @@ class Maintenance(lifecycle.Lifecycle):
             except errors.StoreError as error:
                 delay = delays.failed()
                 log.warning("maintenance waits for the store", code=error.code, why=error.message)
+            except Exception:
+                delay = delays.failed()
+                log.exception("maintenance failed")  # A bug: told, and no reason to stop doing the rest.
             await asyncio.sleep(delay)
 
     async def _promote(self, counts: Sequence[model.Count]) -> bool:
@@ -149,6 +152,9 @@ class Expiry(lifecycle.Lifecycle):
                 delay = delays.failed()
                 log.warning("the dead wait for the store", nodes=len(self._dead), code=error.code, why=error.message)
                 await asyncio.sleep(delay)
+            except Exception:
+                log.exception("expiry failed")  # A bug: told, and tried again, since jobs wait for it.
+                await asyncio.sleep(delays.failed())
 
     async def _expire(self, node: bytes) -> None:
         jobs = await self._queue.expire([node])

@@ -32,6 +32,8 @@ FUTURE_SECONDS: Final = 300
 SPARE_SECONDS: Final = IDEMPOTENCY_SECONDS + FUTURE_SECONDS
 """How long a finished job is kept at the least: until even an id that lay ahead of its time makes no second job."""
 DEFAULT_DOMAIN: Final = "main"
+ROOT_DOMAIN: Final = "."
+"""What all domains are inside of, as in DNS: jobs are never in it, the first admin key reaches it."""
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_PRIORITY: Final = 5
 CODEC_MSGPACK: Final = 1
@@ -229,7 +231,7 @@ def check_tags(values: tuple[str, ...]) -> tuple[str, ...]:
 
 def inside(domain: str, root: str) -> bool:
     """Tell whether a domain is `root` or lies in its subtree: `team.acme` is inside `acme`."""
-    return domain == root or domain.endswith("." + root)
+    return domain == root or root == ROOT_DOMAIN or domain.endswith("." + root)
 
 
 def check_id(value: bytes, now: int) -> bytes:

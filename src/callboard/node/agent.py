@@ -130,7 +130,7 @@ class Agent(lifecycle.Lifecycle):
             others.look()
             if self._clock.boot() >= sweep_at:
                 sweep_at = self._clock.boot() + SWEEP_SECONDS * 1e9
-                with contextlib.suppress(errors.StoreError, errors.DataUnusable):
+                with contextlib.suppress(errors.StoreError, errors.DataUnusable, TimeoutError):
                     async with asyncio.timeout(LOOK_SECONDS):  # A slow store must not keep it from watching.
                         await others.sweep(store)
 

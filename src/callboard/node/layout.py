@@ -45,6 +45,8 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     """The working directory, from which the app is imported."""
     settings: Settings
+    version: str = ""
+    """Version of the program that it was started from."""
 
     @property
     def node(self) -> bytes:
@@ -102,7 +104,8 @@ class Layout:
     def prepare(self) -> None:
         """Make the directories, or raise DataUnusable."""
         try:
-            self.nodes.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # Jobs are nobody else's business.
+            self.nodes.mkdir(mode=0o700, exist_ok=True)
             probe = self.directory / f".probe-{os.getpid()}"
             probe.write_bytes(b"")
             probe.unlink()

@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from typing import Final, Literal
 
 import structlog
@@ -59,6 +60,7 @@ class Nursery:
         self._clock = clock
         self._died = died
         self._directory = os.getcwd()
+        self._version = metadata.version("callboard")
         self._open = True
         self.wards: dict[str, children.Ward] = {}
         """Every node that lives and is answered for here, by incarnation."""
@@ -154,6 +156,7 @@ class Nursery:
             index=place.index,
             directory=self._directory,
             settings=self._settings,
+            version=self._version,
         )
 
     def _start(self, place: Place) -> None:

@@ -66,7 +66,7 @@ class Survivors:
         for node in claimants:
             if node.hex() not in live and (self._owns_store or self._layout.record(node.hex()).exists()):
                 self._dead(node)
-        self._clean(live)
+        self._clean({*live, *(node.hex() for node in claimants)})
 
     def _live(self) -> Collection[str]:
         names = self._coordination.sessions()
@@ -83,10 +83,10 @@ class Survivors:
             if entry is not None:
                 self._nodes.adopt(record, entry.process)
 
-    def _clean(self, live: Collection[str]) -> None:
-        """A young record may belong to a node that is only starting; an old one without a session is a dead node's."""
+    def _clean(self, needed: Collection[str]) -> None:
+        """A young record may belong to a node that is only starting; an old one without session and claims is of no use."""
         self._coordination.sweep()
         for path in self._layout.nodes.glob("*.json"):
             with contextlib.suppress(OSError):
-                if path.stem not in live and time.time() - path.stat().st_mtime > 2 * self._start_seconds:
+                if path.stem not in needed and time.time() - path.stat().st_mtime > 2 * self._start_seconds:
                     self._layout.forget(path.stem)

@@ -39,6 +39,7 @@ def test_an_app_in_the_working_directory(home):
         ("needs_b:app", "No module named 'not_installed'"),
         ("raises_b:app", "ValueError: two lines"),
         ("wrong_b:app", "SyntaxError"),
+        ("leaves_b:app", "SystemExit: bye"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(home, capfd, name, says):
@@ -46,8 +47,9 @@ def test_what_is_wrong_is_said_in_one_line(home, capfd, name, says):
     (home / "needs_b.py").write_text("import not_installed\n")
     (home / "raises_b.py").write_text("raise ValueError('two\\nlines')\n")
     (home / "wrong_b.py").write_text("def\n")
+    (home / "leaves_b.py").write_text("raise SystemExit('bye')\n")
     with pytest.raises(errors.AppNotFound) as caught:
         apps.load(name, str(home))
     assert says in caught.value.message and "\n" not in caught.value.message
-    traced = name.partition(":")[0] in ("needs_b", "raises_b", "wrong_b")
+    traced = name.partition(":")[0] in ("needs_b", "raises_b", "wrong_b", "leaves_b")
     assert ("Traceback" in capfd.readouterr().err) is (traced or name == "mine_b:absent")

@@ -2,11 +2,5 @@
 
 Each module measures one thing on a deployment of its own, in a temporary directory that is removed again: `stream`
 (durable throughput), `web` (submissions over HTTP), `latency` (an idle system), `backlog` (claims in front of a full store),
-`idle` (what rest costs). `machine` says on what, `plot` draws, `report` ties them together.
+`idle` (what rest costs). `machine` says on what, `plot` draws, `command` ties them together.
 """
-
-from __future__ import annotations
-
-from callboard.cli.bench.report import run
-
-__all__ = ["run"]

@@ -31,7 +31,7 @@ def measure(jobs: int) -> dict[str, Any]:
         _fill(engine, "bench.noop", CLAIM * (ROUNDS + 1))
         empty = _rate(engine)
         _fill(engine, "bench.noop", jobs)
-        size = (Path(folder) / "callboard.db").stat().st_size
+        size = sum(file.stat().st_size for file in Path(folder).iterdir())
         full = _rate(engine)
         _fill(engine, "elsewhere.unknown", jobs, priority=0)
         unknown = _rate(engine)

@@ -2,7 +2,7 @@
 
     python -m callboard.cli.bench.sweeper STORE SECONDS
 
-It removes what retention would remove much later (a finished job is kept for 15 minutes at the least, for the sake of
+It removes what retention would remove much later (a finished job is kept for 20 minutes at the least, for the sake of
 repeated submissions), by the same operation and at the rate at which jobs finish. Prints one JSON object at the end.
 """
 

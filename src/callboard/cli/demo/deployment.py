@@ -118,11 +118,12 @@ def _free_ports(count: int) -> int:
 
 
 def _end_leftovers(directory: Path) -> list[int]:
-    """Kill what still runs for this directory; return the pids. Every process of it has the directory in its command line."""
+    """Kill what of Callboard still runs for this directory, which every process of it names in its command; return the pids."""
     left = []
     for found in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if os.fsencode(directory) in (found / "cmdline").read_bytes() and int(found.name) != os.getpid():
+            command = (found / "cmdline").read_bytes()
+            if b"callboard." in command and os.fsencode(directory) in command and int(found.name) != os.getpid():
                 left.append(int(found.name))
                 os.kill(int(found.name), signal.SIGKILL)
     return left

@@ -81,7 +81,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
 def provide_caller(request: Asked, domain: FromQuery[str | None] = None) -> Caller:
     """Make the `caller` that routes ask for."""
     grant: keys.Grant = request.scope["state"]["grant"]
-    return Caller(grant, grant.domain if domain is None else grant.check_domain(domain))
+    return Caller(grant, grant.home if domain is None else grant.check_domain(domain))
 
 
 def _query_names(handler: BaseRouteHandler) -> list[str]:

@@ -53,7 +53,7 @@ class Edge:
         try:
             grant = await self._grant(scope["headers"])
             body = await _body(receive, desks.MAX_BODY)
-            status, receipt = await intake.one(self._desk, grant, grant.domain, body)
+            status, receipt = await intake.one(self._desk, grant, grant.home, body)
         except _Disconnected:
             return 499
         except asyncio.CancelledError:

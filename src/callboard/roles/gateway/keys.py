@@ -52,6 +52,11 @@ class Grant(msgspec.Struct, frozen=True):
     domain: str
     scopes: frozenset[str]
 
+    @property
+    def home(self) -> str:
+        """The domain that is meant when a request names none: the key's own, or the default one for a key to all."""
+        return model.DEFAULT_DOMAIN if self.domain == model.ROOT_DOMAIN else self.domain
+
     def check_scope(self, scope: str) -> None:
         """Raise Forbidden when the key lacks the scope."""
         if scope not in self.scopes and ADMIN not in self.scopes:
@@ -78,18 +83,22 @@ async def create(queue: queues.Queue, name: str, scopes: Iterable[str], domain: 
         raise errors.InvalidInput("a key's name has 1 to 100 printable characters: say who will use it")
     key_id, secret = secrets.token_hex(6), secrets.token_hex(24)
     record = Record(
-        name=name, scopes=record_scopes, domain=model.check_domain(domain), hash=_hash(secret), created_at=queue.clock.now()
+        name=name,
+        scopes=record_scopes,
+        domain=domain if domain == model.ROOT_DOMAIN else model.check_domain(domain),
+        hash=_hash(secret),
+        created_at=queue.clock.now(),
     )
     await queue.put_document(_DOMAIN, PREFIX + key_id, 0, _encode(record))
     return key_id, record, f"cb_{key_id}_{secret}"
 
 
 async def ensure_admin(queue: queues.Queue) -> str | None:
-    """Make an admin key of the default domain if there is none that is valid; return its token, or None if there is one."""
+    """Make an admin key that reaches all domains if there is none that is valid; return its token, or None if there is one."""
     for _, record in await listed(queue):
-        if ADMIN in record.scopes and record.revoked_at is None and record.domain == _DOMAIN:
+        if ADMIN in record.scopes and record.revoked_at is None and record.domain == model.ROOT_DOMAIN:
             return None
-    _, _, token = await create(queue, "first admin", [ADMIN], _DOMAIN)
+    _, _, token = await create(queue, "first admin", [ADMIN], model.ROOT_DOMAIN)
     return token
 
 

@@ -46,11 +46,14 @@ class Roster:
             nodes = await self.nodes()
         except errors.CallboardError:
             return None  # A job can be looked at whatever is wrong with coordination.
-        known = [_kinds(role) for node in nodes for role in node.get("roles", ()) if role.get("role") == "worker"]
-        versions = {version for kinds in known for version in kinds.get(job.kind, ())}
-        if job.version in versions:
+        workers = [role for node in nodes for role in node.get("roles", ()) if role.get("role") == "worker"]
+        knowing = [worker for worker in workers if job.kind in _kinds(worker)]
+        able = [worker for worker in knowing if job.version in _kinds(worker)[job.kind]]
+        if any(job.domain in worker.get("domains", ()) and job.queue in worker.get("queues", ()) for worker in able):
             return None
-        if versions:
+        if able:
+            return f"no live worker that knows kind {job.kind!r} serves queue {job.queue!r} of domain {job.domain!r}"
+        if knowing:
             return f"no live worker knows version {job.version} of kind {job.kind!r}"
         return f"no live worker knows kind {job.kind!r}"
 

@@ -42,10 +42,13 @@ def test_only_the_very_process_is_signalled():
 
 
 def test_leftovers_are_found_by_the_directory_and_ended(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", "input()", tmp_path / "data"], stdin=subprocess.PIPE) as child:
+    idle = [sys.executable, "-c", "input()"]
+    reading = subprocess.Popen([*idle, tmp_path / "agent.log"], stdin=subprocess.PIPE)
+    with subprocess.Popen([*idle, "callboard.node", tmp_path / "data"], stdin=subprocess.PIPE) as child, reading:
         assert deployment._end_leftovers(tmp_path) == [child.pid]
         assert child.wait(10) == -signal.SIGKILL
-    assert deployment._end_leftovers(tmp_path) == []
+        assert deployment._end_leftovers(tmp_path) == []
+        assert reading.poll() is None
 
 
 def test_one_that_cannot_start_says_why_and_leaves_nothing(monkeypatch, tmp_path):

@@ -118,7 +118,7 @@ async def gateway(queue: queues.Queue, entries: list[coordination.Entry]) -> Asy
 
 @pytest.fixture
 async def api(gateway: Gateway, queue: queues.Queue) -> AsyncIterator[Api]:
-    token = await keys.ensure_admin(queue)
+    _, _, token = await keys.create(queue, "first admin", [keys.ADMIN], "main")
     assert token is not None
     async with aiohttp.ClientSession(skip_auto_headers=["Content-Type"]) as session:
         yield Api(gateway, queue, session, token)

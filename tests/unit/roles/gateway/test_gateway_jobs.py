@@ -18,8 +18,11 @@ from callboard.roles.gateway.routes import jobs as routes
 ABSENT = "0197a3c4-0000-7000-8000-000000000000"
 
 
+SERVED = {"domains": ["main"], "queues": ["default", "images"]}
+
+
 def worker(**kinds: list[int]) -> coordination.Entry:
-    body = {"incarnation": "aa", "pid": 1, "roles": [{"role": "worker", "kinds": kinds, "slots": 4}]}
+    body = {"incarnation": "aa", "pid": 1, "roles": [{"role": "worker", "kinds": kinds, "slots": 4, **SERVED}]}
     return coordination.Entry("nodes/aa", msgspec.json.encode(body), "node-aa")
 
 
@@ -94,8 +97,11 @@ async def test_what_a_job_waits_for_is_said(api, entries):
     entries.append(worker(**{"app.resize": [1, 2], "app.old": [1]}))
     known, unknown = await api.submit(), await api.submit("app.new")
     older = await api.submit("app.old", version=3)
+    elsewhere = await api.submit(queue="nobodys")
     assert (await api("GET", f"/v1/jobs/{known}")).body["waiting_for"] is None
     assert (await api("GET", f"/v1/jobs/{unknown}")).body["waiting_for"] == "no live worker knows kind 'app.new'"
+    said = (await api("GET", f"/v1/jobs/{elsewhere}")).body["waiting_for"]
+    assert said == "no live worker that knows kind 'app.resize' serves queue 'nobodys' of domain 'main'"
     assert (await api("GET", f"/v1/jobs/{older}")).body["waiting_for"] == "no live worker knows version 3 of kind 'app.old'"
 
 

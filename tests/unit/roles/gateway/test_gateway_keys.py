@@ -157,6 +157,16 @@ async def test_a_revoked_key_of_another_domain_is_not_found(queue):
         await keys.revoke(queue, keys.Grant("x", "main", frozenset({"admin"})), "nope")
 
 
+async def test_the_first_admin_key_reaches_every_domain(api, queue):
+    token = await keys.ensure_admin(queue)
+    made = await api("POST", "/v1/keys", {"name": "acme", "scopes": ["admin"], "domain": "acme"}, token=token)
+    assert (made.status, made.body["domain"]) == (201, "acme")
+    id = await api.submit(domain="acme", token=token)
+    assert (await api("GET", f"/v1/jobs/{id}?domain=acme", token=made.body["key"])).status == 200
+    assert (await api("GET", "/v1/jobs?domain=main", token=made.body["key"])).status == 403
+    assert (await api("POST", "/v1/jobs", {"kind": "a"}, token=token)).body["domain"] == "main"
+
+
 async def test_the_first_admin_key_is_made_once(queue, ring):
     token = await keys.ensure_admin(queue)
     assert token is not None and token.startswith("cb_")

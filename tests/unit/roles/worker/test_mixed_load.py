@@ -1,4 +1,4 @@
-"""Everything at once, on the loop that nodes run on: each job ends once, whatever its handler does, and nothing is left behind."""
+"""Everything at once, on the loop that nodes run on: each job ends once, whatever its handler does, and nothing is left."""
 
 from __future__ import annotations
 

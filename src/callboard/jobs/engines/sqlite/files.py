@@ -87,12 +87,15 @@ def prepare(path: Path) -> None:
 def _prepare(path: Path) -> None:
     if path.exists() and _header(path) not in (b"", b"SQLite format 3\0"):
         raise errors.StoreForeign(f"{path} is not a database: name another file, or restore it from a backup")
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # Arguments and results are nobody else's business.
     connection = apsw.Connection(str(path))
     try:
         connection.set_busy_timeout(10_000)
         if connection.execute("SELECT count(*) FROM sqlite_master").get == 0:
             _create(connection)
         _check(connection, path)
+        if connection.execute("PRAGMA journal_mode").get != "wal":  # A copy made by VACUUM INTO has lost it.
+            connection.execute("PRAGMA journal_mode=WAL")
     finally:
         connection.close()
 

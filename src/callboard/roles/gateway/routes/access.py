@@ -31,8 +31,9 @@ async def create(desk: desks.TheDesk, caller: desks.TheCaller, body: RawBody) ->
 
 @get("/v1/keys", summary="List API keys, oldest first, without their secrets", opt={"scope": keys.ADMIN})
 async def listed(desk: desks.TheDesk, caller: desks.TheCaller) -> shapes.Keys:
+    reach = caller.grant.domain if caller.domain == caller.grant.home else caller.domain
     found = await keys.listed(desk.queue)
-    return shapes.Keys([views.key(id, record) for id, record in found if model.inside(record.domain, caller.domain)])
+    return shapes.Keys([views.key(id, record) for id, record in found if model.inside(record.domain, reach)])
 
 
 @delete(
