@@ -326,7 +326,10 @@ def _code(text: str) -> Lines:
 def _signature(thing: Any) -> str:
     """Return how a class or function is called; of several ways the last."""
     ways = typing.get_overloads(thing) if inspect.isfunction(thing) else []
-    text = str(inspect.signature([thing, *ways][-1]))
+    try:
+        text = str(inspect.signature([thing, *ways][-1]))
+    except ValueError:  # An exception without a constructor of its own.
+        return "()"
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)
     return text.replace("(self, ", "(").replace("(self)", "()")
 

@@ -20,7 +20,7 @@ LONGER = {"jobs/engines/sqlite/writes.py": 560}
 """One operation after the other, each short: apart they would hide what they share."""
 LATE_IMPORTS = {
     ("app/declaring.py", "callboard.app"): "a worker, whose way is a store, loads no HTTP client",
-    ("cli/bench/report.py", "callboard.cli.bench"): "the plot needs an optional extra, matplotlib",
+    ("cli/bench/command.py", "callboard.cli.bench"): "the plot needs an optional extra, matplotlib",
     ("cli/demo/showing.py", "rich"): "bars and tables of a terminal: a piped command must not wait for them",
     ("cli/follow.py", "rich"): "as above",
     ("cli/output.py", "rich"): "as above",

@@ -81,9 +81,9 @@ async def _moved(verb: str, ids: tuple[str, ...], to: access.Access) -> int:
                 state = await (gateways.cancel(id) if verb == "cancel" else gateways.retry(id))
                 moved.append(shapes.Moved(id, state))
     finally:
-        if to.json:
+        if to.json and moved:
             output.document({"jobs": moved})
-        else:
+        elif moved:
             output.table(("id", "state"), ((each.id, each.state) for each in moved))
     return exits.Exit.OK
 

@@ -52,9 +52,9 @@ async def _turned(names: tuple[str, ...], paused: bool, to: access.Access) -> in
                 await (gateways.pause(name) if paused else gateways.resume(name))
                 turned.append(shapes.Paused(name, paused))
     finally:
-        if to.json:
+        if to.json and turned:
             output.document({"queues": turned})
-        else:
+        elif turned:
             output.table(("queue", ""), ((each.queue, _word(each.paused)) for each in turned))
     return exits.Exit.OK
 

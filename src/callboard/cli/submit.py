@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -104,6 +105,8 @@ async def _warn(gateways: client.Client, receipt: shapes.Receipt) -> None:
 
 
 async def _awaited(gateways: client.Client, receipt: shapes.Receipt, within: float | None, *, json: bool) -> int:
+    if output.on_terminal(sys.stderr):
+        output.note(f"job {receipt.id}")
     await _warn(gateways, receipt)
     try:
         job = await gateways.wait(receipt.id, within, domain=receipt.domain)

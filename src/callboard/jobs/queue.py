@@ -86,8 +86,8 @@ class Queue:
         """End claims and make new ones in one commit.
 
         Returns Settled or Lost for each of `settles`, and the jobs claimed. Takes of paused queues are left out, judged in
-        the transaction of the claim; due jobs of the takes' queues are promoted first. When this raises, nothing is claimed
-        for sure only after the same settles succeed later: claims made by a commit of unknown outcome are found by `renew`.
+        the transaction of the claim; due jobs of the takes' queues are promoted first. When the error's `data["unknown"]` is
+        true, claims may have been made: `find` shows those of the node.
         """
         units: list[seam.Unit] = [(settle,) for settle in settles]
         claim = await self._claim_unit(node, takes, limit)

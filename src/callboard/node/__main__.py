@@ -12,8 +12,9 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 import uvloop
@@ -65,21 +66,29 @@ async def _live(
     record: layout.NodeRecord, session: coordination.Session, pulse: beat.Beat, reporter: report.Reporter
 ) -> int:
     """The app is imported with no tick yet: how long that takes is `agent.start_seconds`' matter."""
-    over = asyncio.Event()
+    over, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, over.set)
+        loop.add_signal_handler(number, lambda: hurry.set() if over.is_set() else over.set())
     application = apps.load(record.settings.app, record.directory)
     node = assemble.Node(record, session, pulse, engines.open(record.settings.store_url), application)
     await node.start()
     reporter.ready(node.new_key)
-    ends = [asyncio.create_task(event.wait()) for event in (over, node.wants_restart)]
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    for end in ends:
-        end.cancel()
-    await node.drain(record.settings.worker.grace_seconds)
+    await _first(over.wait(), node.wants_restart.wait())
+    await _first(node.drain(record.settings.worker.grace_seconds), hurry.wait())
     await node.stop()
     return 0 if over.is_set() else report.EXIT_RESTART
+
+
+async def _first(*ends: Coroutine[Any, Any, Any]) -> None:
+    """Wait for the first of some ends; the others are cancelled. Raises what the first one raises."""
+    tasks = [asyncio.create_task(end) for end in ends]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
 def leave(code: int) -> NoReturn:

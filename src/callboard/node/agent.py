@@ -61,7 +61,7 @@ class Agent(lifecycle.Lifecycle):
     def __init__(self, given: Settings) -> None:
         super().__init__()
         self.hurry = asyncio.Event()
-        """Set to make a stop that is under way kill what still lives."""
+        """Set to cut off the grace time of a stop that is under way."""
         self.started = Started(str(given.directory), given.gateway.urls, None, 0)
         self.watcher: asyncio.Task[None] | None = None
         """Ends only by an error, which is a bug: the nodes are left at work then."""
@@ -200,7 +200,7 @@ class Agent(lifecycle.Lifecycle):
 
 
 def run(given: Settings, on_ready: Callable[[Started], None] | None = None) -> None:
-    """Serve a data directory until SIGTERM or SIGINT, then stop its nodes; a second signal kills them. Blocks.
+    """Serve a data directory until SIGTERM or SIGINT, then stop its nodes; a second signal cuts their grace off. Blocks.
 
     `on_ready` is called once the nodes are ready. Raises the CallboardError that keeps it from starting: AlreadyRunning,
     DataUnusable, PortInUse, AppNotFound and other StartupErrors, InvalidSetting, StoreErrors. Call in the main thread, with

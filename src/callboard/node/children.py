@@ -23,6 +23,8 @@ from callboard.node import layout, liveness, processes, report
 
 STOP_SECONDS: Final = 5.0
 """What a node may need to stop beyond the grace time of its handlers."""
+HURRY_SECONDS: Final = 10.0
+"""What it may need once its handlers' grace is cut off: two seconds to end them, some to hand their jobs back."""
 
 log = structlog.get_logger()
 

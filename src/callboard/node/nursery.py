@@ -112,7 +112,11 @@ class Nursery:
                 ward.leaving = False  # Its place is filled again with backoff.
 
     async def stop(self, wards: Sequence[children.Ward], grace_seconds: float, hurry: asyncio.Event) -> None:
-        """Start nothing any more; end these nodes, by SIGTERM first, by SIGKILL after the grace time or when told to hurry."""
+        """Start nothing any more; end these nodes by SIGTERM, by a second one when told to hurry, by SIGKILL when it is too late.
+
+        The second one cuts the grace of running handlers off: what they did not end is handed back. Only a killed node's jobs
+        count as lost with their worker.
+        """
         self._open = False
         for place in self.places.values():
             self._cancel(place)
@@ -122,6 +126,10 @@ class Nursery:
         hurrying = asyncio.create_task(hurry.wait())
         await asyncio.wait((everyone, hurrying), timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
         hurrying.cancel()
+        if hurry.is_set():
+            for ward in wards:
+                ward.signal(signal.SIGTERM)
+            await asyncio.wait((everyone,), timeout=children.HURRY_SECONDS)
         for ward in wards:
             if not ward.dead.is_set():
                 log.error("killing node", node=ward.record.incarnation, role=ward.record.role, why="it did not stop in time")

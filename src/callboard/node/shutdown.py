@@ -25,7 +25,8 @@ class Stopped(msgspec.Struct, frozen=True):
 def stop(directory: Path, grace_seconds: float) -> Stopped:
     """Stop all that an agent started in this data directory; return when none of it runs. Blocks.
 
-    Running handlers get the grace time of the settings, but not more than `grace_seconds`; what then still runs is killed.
+    Running handlers get the grace time of the settings, but not more than `grace_seconds`; what then still runs is told to end
+    and handed back. Only a node that does not manage that is killed.
     Users' own processes that use the store are left alone. Raises NotRunning.
     """
     place = layout.Layout(directory)
@@ -51,8 +52,8 @@ def _agent(place: layout.Layout) -> int | None:
 
 
 def _end_agent(pidfd: int, grace_seconds: float) -> int:
-    """The second signal tells the agent to kill what it still waits for."""
-    for seconds in (grace_seconds + children.STOP_SECONDS, children.STOP_SECONDS):
+    """The second signal tells the agent, and by it the nodes, that the grace time is over."""
+    for seconds in (grace_seconds, children.HURRY_SECONDS + children.STOP_SECONDS):
         processes.send(pidfd, signal.SIGTERM)
         if processes.ended(pidfd, seconds):
             return 0
@@ -77,9 +78,10 @@ def _orphans(place: layout.Layout) -> dict[str, int]:
 
 def _end_orphans(place: layout.Layout, orphans: dict[str, int], grace_seconds: float) -> int:
     """The record of a killed one stays: the next agent ends its claims by it."""
-    for pidfd in orphans.values():
-        processes.send(pidfd, signal.SIGTERM)
-    _wait(orphans.values(), grace_seconds + children.STOP_SECONDS)
+    for seconds in (grace_seconds, children.HURRY_SECONDS):
+        for pidfd in orphans.values():
+            processes.send(pidfd, signal.SIGTERM)
+        _wait(orphans.values(), seconds)
     killed = 0
     for incarnation, pidfd in orphans.items():
         if processes.ended(pidfd):

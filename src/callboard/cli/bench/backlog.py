@@ -47,7 +47,7 @@ def measure(jobs: int) -> dict[str, Any]:
         }
 
 
-def sizes(jobs: int, batches: Sequence[int]) -> dict[int, float]:
+def sizes(jobs: int, batches: Sequence[int]) -> dict[str, int]:
     """Return rows/s of durable submissions for each batch size."""
     rates = {}
     for batch in batches:
@@ -55,7 +55,7 @@ def sizes(jobs: int, batches: Sequence[int]) -> dict[int, float]:
             began = time.perf_counter()
             count = min(jobs, batch * 400)
             _fill(engine, "bench.noop", count, batch=batch)
-            rates[batch] = round(count / (time.perf_counter() - began))
+            rates[str(batch)] = round(count / (time.perf_counter() - began))
     return rates
 
 

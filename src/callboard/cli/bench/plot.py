@@ -21,8 +21,8 @@ def draw(figures: dict[str, Any], path: Path) -> None:
     pyplot.close(made)
 
 
-def _batches(axes: Any, rates: dict[int, float]) -> None:
-    axes.plot(list(rates), list(rates.values()), marker="o")
+def _batches(axes: Any, rates: dict[str, int]) -> None:
+    axes.plot([int(batch) for batch in rates], list(rates.values()), marker="o")
     axes.set(title="durable submissions by batch size", xscale="log", xlabel="jobs a commit", ylabel="jobs/s")
     axes.set_ylim(bottom=0)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import sys
 import time
@@ -68,7 +69,7 @@ async def _submit(store: queue.Queue, seconds: float, batch: int) -> None:
 
 def _summary(lines: dict[str, Any]) -> dict[str, Any]:
     finished = lines["finished"]
-    rates = [after - before for before, after in zip(finished, finished[1:], strict=False)][1:-1]
+    rates = [after - before for before, after in itertools.pairwise(finished)][1:-1]
     ordered = sorted(rates)
     return {
         "jobs_per_second": ordered[len(ordered) // 2],

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from callboard.jobs import engine as seam
@@ -31,14 +31,14 @@ async def sweep(store: str, seconds: float) -> dict[str, Any]:
     removed = [0]
     listed = [0]
     tasks = [asyncio.create_task(_remove(jobs, removed)), asyncio.create_task(_list(jobs, listed))]
-    log = Path(store.removeprefix("sqlite://") + "-wal")
+    log = store.removeprefix("sqlite://") + "-wal"
     finished, largest = [], 0
     began = time.monotonic()
     for second in range(round(seconds) + 1):
         await asyncio.sleep(max(0, began + second - time.monotonic()))
         counts = await jobs.counts(model.DEFAULT_DOMAIN)
         finished.append(removed[0] + sum(count.jobs for count in counts if count.state in model.TERMINAL))
-        largest = max(largest, log.stat().st_size)
+        largest = max(largest, os.stat(log).st_size)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -32,7 +32,7 @@ def test_settings_of_the_caller_do_not_reach_it(monkeypatch, tmp_path):
 
 
 def test_only_the_very_process_is_signalled():
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    with idle() as child:
         identity = processes.identified(child.pid)
         other = {"pid": child.pid, "pid_started": identity.started + 1}
         deployment.kill(other, signal.SIGKILL)
@@ -42,13 +42,19 @@ def test_only_the_very_process_is_signalled():
 
 
 def test_leftovers_are_found_by_the_directory_and_ended(tmp_path):
-    idle = [sys.executable, "-c", "input()"]
-    reading = subprocess.Popen([*idle, tmp_path / "agent.log"], stdin=subprocess.PIPE)
-    with subprocess.Popen([*idle, "callboard.node", tmp_path / "data"], stdin=subprocess.PIPE) as child, reading:
-        assert deployment._end_leftovers(tmp_path) == [child.pid]
-        assert child.wait(10) == -signal.SIGKILL
+    with idle("callboard.node", tmp_path / "data") as left, idle(tmp_path / "agent.log") as reader:
+        assert deployment._end_leftovers(tmp_path) == [left.pid]
+        assert left.wait(10) == -signal.SIGKILL
         assert deployment._end_leftovers(tmp_path) == []
-        assert reading.poll() is None
+        assert reader.poll() is None
+
+
+def idle(*arguments):
+    """A process that surely runs, and ends with its input."""
+    command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    return process
 
 
 def test_one_that_cannot_start_says_why_and_leaves_nothing(monkeypatch, tmp_path):
