@@ -35,9 +35,7 @@ class Queue:
     whether the write happened; all writes here may simply be repeated: puts meet their own id, settles find their claim gone.
     """
 
-    def __init__(
-        self, engine: seam.Engine, *, clock: clocks.Clock | None = None, hints: wake.Hints | None = None
-    ) -> None:
+    def __init__(self, engine: seam.Engine, *, clock: clocks.Clock | None = None, hints: wake.Hints | None = None) -> None:
         self.engine = engine
         self.clock = clock or clocks.SystemClock()
         self.hints = hints or wake.LocalHints()
@@ -113,9 +111,7 @@ class Queue:
         now = self.clock.now()
         return (*guards, seam.Promote(queues, PROMOTED_PER_CLAIM, now), seam.Claim(node, open_takes, limit, now))
 
-    async def _claimed(
-        self, result: seam.UnitResult, node: bytes, takes: Sequence[seam.Take], limit: int
-    ) -> list[model.Job]:
+    async def _claimed(self, result: seam.UnitResult, node: bytes, takes: Sequence[seam.Take], limit: int) -> list[model.Job]:
         """Return the jobs of a claim unit; where a queue was paused or resumed meanwhile, claim once more by the new settings."""
         while isinstance(result, seam.Refused):
             self._paused.clear()
@@ -127,9 +123,7 @@ class Queue:
         assert isinstance(last, seam.Claimed)
         return last.jobs
 
-    async def renew(
-        self, node: bytes, claims: Sequence[tuple[str, bytes, int, model.Progress | None]]
-    ) -> seam.Renewed:
+    async def renew(self, node: bytes, claims: Sequence[tuple[str, bytes, int, model.Progress | None]]) -> seam.Renewed:
         """Say that a node lives and what it runs; see `engine.Renew`."""
         (result,) = await self.write([(seam.Renew(node, tuple(claims), self.clock.now()),)])
         only = _only(result)
@@ -322,6 +316,4 @@ def _became(result: seam.Result, id: bytes, what: str) -> model.State:
     assert isinstance(result, seam.NotAllowed)
     if result.state is None:
         raise errors.JobNotFound(f"no job {uuid7.text(id)}: it never was, or it was purged")
-    raise errors.StateRefused(
-        f"job {uuid7.text(id)} is {result.state.word} and cannot be {what}", state=result.state.word
-    )
+    raise errors.StateRefused(f"job {uuid7.text(id)} is {result.state.word} and cannot be {what}", state=result.state.word)

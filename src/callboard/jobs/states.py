@@ -47,14 +47,10 @@ def claimed(job: Job, node: bytes, now: int) -> Job:
 
 def succeeded(job: Job, result: bytes | None, now: int) -> Ended:
     """The handler returned."""
-    return Ended(
-        Outcome(State.COMPLETED, job.run_at, job.attempts + 1, job.deaths, finished_at=now, result=result)
-    )
+    return Ended(Outcome(State.COMPLETED, job.run_at, job.attempts + 1, job.deaths, finished_at=now, result=result))
 
 
-def failed(
-    job: Job, now: int, *, code: str = Reason.FAILED, type: str = "", message: str = "", traceback: str = ""
-) -> Ended:
+def failed(job: Job, now: int, *, code: str = Reason.FAILED, type: str = "", message: str = "", traceback: str = "") -> Ended:
     """The handler raised, or ran out of time (code `timeout`): another attempt after a delay, or discarded after the last one."""
     attempts = job.attempts + 1
     if attempts >= job.max_attempts:
@@ -95,9 +91,7 @@ def died(job: Job, now: int) -> Ended:
     """The node that ran it is dead: available at once, or discarded as `worker_lost` at the third death of its run."""
     deaths = job.deaths + 1
     if deaths >= model.MAX_DEATHS:
-        outcome = Outcome(
-            State.DISCARDED, job.run_at, job.attempts, deaths, finished_at=now, reason=Reason.WORKER_LOST
-        )
+        outcome = Outcome(State.DISCARDED, job.run_at, job.attempts, deaths, finished_at=now, reason=Reason.WORKER_LOST)
     else:
         outcome = Outcome(State.AVAILABLE, job.run_at, job.attempts, deaths)
     wished = Outcome(State.CANCELLED, job.run_at, job.attempts, deaths, finished_at=now, reason=Reason.CANCELLED)
@@ -136,9 +130,7 @@ def cancelled(job: Job, now: int) -> Job | None:
     if job.state == State.RUNNING:
         return msgspec.structs.replace(job, cancel_requested=True)
     if job.state in model.WAITING:
-        return msgspec.structs.replace(
-            job, state=State.CANCELLED, finished_at=now, reason=Reason.CANCELLED, result=None
-        )
+        return msgspec.structs.replace(job, state=State.CANCELLED, finished_at=now, reason=Reason.CANCELLED, result=None)
     return None
 
 
@@ -182,9 +174,7 @@ def _finished(job: Job, state: State, reason: str, now: int, attempts: int) -> O
     return Outcome(state, job.run_at, attempts, job.deaths, finished_at=now, reason=reason)
 
 
-def _ended(
-    job: Job, outcome: Outcome, attempts: int, now: int, code: str, type: str, message: str, traceback: str
-) -> Ended:
+def _ended(job: Job, outcome: Outcome, attempts: int, now: int, code: str, type: str, message: str, traceback: str) -> Ended:
     error = model.AttemptError(
         run=job.run,
         fence=job.fence,

@@ -55,20 +55,22 @@ class SqliteEngine:
 
     def apply(self, units: Sequence[seam.Unit]) -> list[seam.UnitResult]:
         try:
+            groups = self._writes.prepare(units)
             with self._lock:
-                results = self._transaction(units)
+                results = self._transaction(groups)
                 if self._wal_pages > RESTART_PAGES:
                     self._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
+            self._writes.finish()
             if self._wal_pages > CHECKPOINT_PAGES:
                 self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
             raise files.translated(error, self.path) from None
         return results
 
-    def _transaction(self, units: Sequence[seam.Unit]) -> list[seam.UnitResult]:
+    def _transaction(self, groups: Sequence[writes.Group]) -> list[seam.UnitResult]:
         self._writer.execute("BEGIN IMMEDIATE")
         try:
-            results = self._writes.apply(units)
+            results = self._writes.apply(groups)
             if before_commit is not None:
                 before_commit()
         except BaseException:
@@ -149,5 +151,3 @@ class SqliteEngine:
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
             self.close()
-
-

@@ -111,9 +111,7 @@ class Reads:
         last: bytes | None = self._db.execute(edge, values).get
         return rows, last
 
-    def _source(
-        self, domain: int, filter: seam.Filter, numbers: list[int] | None, below: bytes
-    ) -> tuple[str, list[Any], int]:
+    def _source(self, domain: int, filter: seam.Filter, numbers: list[int] | None, below: bytes) -> tuple[str, list[Any], int]:
         """Return the cheapest subquery that has all matching jobs, its values, and its bound (0: it has them all)."""
         chosen = filter.states
         if filter.tag is not None:
@@ -134,8 +132,7 @@ class Reads:
             )
         if chosen is not None and chosen == {model.State.AVAILABLE} and (few := self._few_ready(domain, numbers)):
             return (
-                "SELECT * FROM jobs INDEXED BY jobs_ready WHERE state = 2"
-                f" AND route IN ({','.join(map(str, few))}) AND id < ?",
+                f"SELECT * FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND route IN ({','.join(map(str, few))}) AND id < ?",
                 [below],
                 0,
             )

@@ -61,6 +61,10 @@ class Routes:
             self._names[number] = name
         return number
 
+    def known(self, job: model.Job) -> int | None:
+        """Return the number of a job's route, None when it is not known to have one."""
+        return self._by_key.get((job.domain, job.queue, job.lane, job.kind, job.version))
+
     def make(self, job: model.Job) -> int:
         """Return the number of a job's route, giving it one if need be. Inside a write transaction."""
         key = (job.domain, job.queue, job.lane, job.kind, job.version)
@@ -72,9 +76,7 @@ class Routes:
         if key in self._by_key:
             return self._by_key[key]
         domain, queue, lane, kind, version = key
-        route = schema.Route(
-            len(self.by_number) + 1, self.make_domain(domain), domain, queue, model.Lane(lane), kind, version
-        )
+        route = schema.Route(len(self.by_number) + 1, self.make_domain(domain), domain, queue, model.Lane(lane), kind, version)
         values = (route.route, route.domain, queue, int(lane), kind, version)
         self._connection.execute("INSERT INTO routes VALUES(?, ?, ?, ?, ?, ?)", values)
         self._add(route)

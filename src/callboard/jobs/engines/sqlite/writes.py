@@ -48,9 +48,7 @@ def _texts(make: Callable[[int], str]) -> dict[int, str]:
     return {size: make(size) for size in CHUNKS}
 
 
-_INSERT: Final = _texts(
-    lambda n: f"INSERT INTO jobs({schema.INSERTED}) VALUES {_values(17, n)} ON CONFLICT DO NOTHING"
-)
+_INSERT: Final = _texts(lambda n: f"INSERT INTO jobs({schema.INSERTED}) VALUES {_values(17, n)} ON CONFLICT DO NOTHING")
 _INSERT_TAGS: Final = _texts(lambda n: f"INSERT OR IGNORE INTO job_tags VALUES {_values(3, n)}")
 _SETTLE: Final = (
     "UPDATE jobs INDEXED BY jobs_identity SET state = v.state, run_at = v.run_at, attempts = v.attempts,"
@@ -84,14 +82,50 @@ _UPDATE: Final = (
 )
 
 
+class Prepared(msgspec.Struct, frozen=True):
+    """A big statement for some units, and what follows when it touched a row for each of them."""
+
+    statement: str
+    values: Sequence[Any]
+    results: list[seam.UnitResult]
+    deltas: Counter[tuple[int, model.State]]
+    tags: list[Row] = []
+    errors: list[tuple[str, bytes, model.AttemptError]] = []
+    ended: list[tuple[str, bytes]] = []
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Units that go together, and their statement where it could be made."""
+
+    kind: type[seam.Op] | None
+    units: list[seam.Unit]
+    prepared: Prepared | None = None
+
+
+class Picked(msgspec.Struct, frozen=True):
+    """Rows that a claim took; they become jobs after the commit, in the list that the claim's result holds."""
+
+    jobs: list[model.Job]
+    op: seam.Claim
+    rows: list[Row]
+    big: dict[int, bytes]
+    """Arguments, by row, that did not travel with it."""
+
+
 class Writes:
-    """Applies operations through one connection. Not shared between threads; between `begin` and the commit only."""
+    """Applies operations through one connection: `prepare` before the lock is held, `apply` inside the transaction, `finish`
+    after its commit or `rolled_back` instead. What can be done outside is, since all processes wait for the one inside.
+    Not shared between threads.
+    """
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._db = connection
         self._routes = routes.Routes(connection)
         self._deltas: Counter[tuple[int, model.State]] = Counter()
         self._claimed: dict[tuple[str, bytes], int] = {}
+        """Routes of the jobs that were claimed through here, so that their ends need not read them."""
+        self._picked: list[Picked] = []
+        self._ended: list[tuple[str, bytes]] = []
         self._verbs: dict[type[seam.Op], Callable[[Any], seam.Result]] = {
             seam.Put: self._put,
             seam.Require: self._require,
@@ -107,24 +141,42 @@ class Writes:
             seam.PutDocument: self._put_document,
         }
 
-    def apply(self, units: Sequence[seam.Unit]) -> list[seam.UnitResult]:
-        """Apply units in their order, and the differences of the counts with them."""
-        self._deltas.clear()
-        self._routes.refresh_if_grown()
-        results: list[seam.UnitResult] = []
+    def prepare(self, units: Sequence[seam.Unit]) -> list[Group]:
+        """Return units put together for big statements, as far as that can be done before the lock is held."""
+        groups: list[Group] = []
         for kind, run in groupby(units, _bulk):
             if kind is seam.Put:
-                for chunk in _chunks([unit[0] for unit in run]):
-                    results.extend(self._together(chunk, self._put_many))
+                groups += (Group(kind, chunk, self._prepared_puts(chunk, self._routes.known)) for chunk in _chunks(list(run)))
             elif kind is seam.Settle:
-                results.extend(self._together([unit[0] for unit in run], self._settle_many))
+                settles = list(run)
+                groups.append(Group(kind, settles, self._prepared_settles(settles)))
             else:
-                results.extend(map(self._unit, run))
+                groups.append(Group(None, list(run)))
+        return groups
+
+    def apply(self, groups: Sequence[Group]) -> list[seam.UnitResult]:
+        """Apply prepared units in their order, and the differences of the counts with them. Inside a transaction."""
+        self._deltas.clear()
+        self._picked.clear()
+        self._ended.clear()
+        self._routes.refresh_if_grown()
+        results: list[seam.UnitResult] = []
+        for group in groups:
+            results.extend(self._together(group))
         self._db.executemany(
             "INSERT INTO counts VALUES(?, ?, ?) ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs",
             [(route, int(state), n) for (route, state), n in self._deltas.items() if n],
         )
         return results
+
+    def finish(self) -> None:
+        """After the commit: make jobs of the rows that were claimed, and note what is claimed here and what no more."""
+        for key in self._ended:
+            self._claimed.pop(key, None)
+        if len(self._claimed) > CLAIMED_BOUND:
+            self._claimed.clear()
+        for picked in self._picked:
+            picked.jobs.extend(self._job(row, picked) for row in picked.rows)
 
     def rolled_back(self) -> None:
         """Forget what a transaction that was rolled back had made known."""
@@ -154,36 +206,45 @@ class Writes:
         self._routes.forget()
         self._routes.refresh()
 
-    def _together(
-        self, ops: list[Any], many: Callable[[list[Any]], list[seam.UnitResult] | None]
-    ) -> list[seam.UnitResult]:
-        """Apply single operations in one big statement, or one by one where a guard fails."""
+    def _together(self, group: Group) -> list[seam.UnitResult]:
+        """Apply a group in one big statement, or its units one by one where there is none or a guard fails."""
+        prepared = group.prepared
+        if prepared is None and group.kind is seam.Put:
+            prepared = self._prepared_puts(group.units, self._routes.make)
+        if prepared is None:
+            return [self._unit(unit) for unit in group.units]
         deltas = self._deltas.copy()
         self._db.execute("SAVEPOINT unit")
-        if (done := many(ops)) is not None:
-            self._db.execute("RELEASE unit")
-            return done
-        self._undo(deltas)
-        return [self._unit((op,)) for op in ops]
+        self._db.execute(prepared.statement, prepared.values)
+        if self._db.changes() != len(group.units):
+            self._undo(deltas)
+            return [self._unit(unit) for unit in group.units]
+        self._put_tags(prepared.tags)
+        self._append_errors(prepared.errors)
+        self._db.execute("RELEASE unit")
+        self._deltas.update(prepared.deltas)
+        self._ended += prepared.ended
+        return prepared.results
 
     # Putting
 
-    def _put_many(self, puts: list[seam.Put]) -> list[seam.UnitResult] | None:
+    def _prepared_puts(self, units: list[seam.Unit], route_of: Callable[[model.Job], int | None]) -> Prepared | None:
+        """Return the statement for some puts; None when one is too old to go unchecked, or its route has no number yet."""
         values: list[Any] = []
-        for put in puts:
-            if model.expired(put.job.id, put.now):
+        tags: list[Row] = []
+        deltas: Counter[tuple[int, model.State]] = Counter()
+        for (put,) in units:
+            job = put.job  # type: ignore[attr-defined]
+            number = route_of(job)
+            if number is None or model.expired(job.id, put.now):  # type: ignore[attr-defined]
                 return None
-            route = self._routes.make(put.job)
-            values += schema.row(put.job, self._routes.by_number[route].domain, route)
-            self._deltas[route, put.job.state] += 1
-        self._db.execute(_INSERT[len(puts)], values)
-        if self._db.changes() != len(puts):
-            return None
-        self._put_tags([put.job for put in puts if put.job.tags])
-        return [_CREATED] * len(puts)
+            domain = self._routes.by_number[number].domain
+            values += schema.row(job, domain, number)
+            tags += ((domain, tag, job.id) for tag in job.tags)
+            deltas[number, job.state] += 1
+        return Prepared(_INSERT[len(units)], values, [_CREATED] * len(units), deltas, tags=tags)
 
-    def _put_tags(self, jobs: list[model.Job]) -> None:
-        rows = [(self._routes.make_domain(job.domain), tag, job.id) for job in jobs for tag in job.tags]
+    def _put_tags(self, rows: list[Row]) -> None:
         for chunk in _chunks(rows):
             self._db.execute(_INSERT_TAGS[len(chunk)], [value for row in chunk for value in row])
 
@@ -198,7 +259,7 @@ class Writes:
             return seam.Stale()
         route = self._routes.make(job)
         self._db.execute(_INSERT[1], schema.row(job, domain, route))
-        self._put_tags([job])
+        self._put_tags([(domain, tag, job.id) for tag in job.tags])
         self._deltas[route, job.state] += 1
         return _CREATED[0]
 
@@ -220,7 +281,11 @@ class Writes:
             " WHERE seq IN (SELECT value FROM json_each(?))",
             (op.node, op.now, picked),
         )
-        return seam.Claimed(self._claimed_jobs([rows[seq] for seq in chosen], op))
+        for number, n in Counter(row[2] for row in rows.values()).items():
+            self._moved(number, model.State.AVAILABLE, model.State.RUNNING, n)
+        big = {seq: self._args(seq) for seq, row in rows.items() if row[12] is None}
+        self._picked.append(Picked([], op, [rows[seq] for seq in chosen], big))
+        return seam.Claimed(self._picked[-1].jobs)
 
     def _candidates(self, numbers: list[int], limit: int, taken: list[int]) -> list[int]:
         """Return the first `limit` available jobs of some routes, without those that an earlier take of this claim has."""
@@ -234,45 +299,39 @@ class Writes:
         known = set(taken)
         return [row[0] for row in found if row[0] not in known][:limit]
 
-    def _claimed_jobs(self, rows: list[Row], op: seam.Claim) -> list[model.Job]:
-        """Return claimed rows of `_CLAIMED` as jobs, and remember their routes for when they end here."""
-        if len(self._claimed) > CLAIMED_BOUND:
-            self._claimed.clear()
-        jobs = []
-        for seq, id, number, priority, run_at, fence, run, attempts, max_attempts, deaths, *rest in rows:
-            codec, digest, args, tags, meta, backoff, timeout, submitted_at = rest
-            route = self._routes.by_number[number]
-            job = model.Job(
-                id=unhexlify(id),
-                kind=route.kind,
-                domain=route.name,
-                queue=route.queue,
-                lane=route.lane,
-                version=route.version,
-                state=model.State.RUNNING,
-                priority=priority,
-                codec=codec,
-                args=self._args(seq) if args is None else unhexlify(args),
-                digest=unhexlify(digest),
-                tags=tuple(tags.split(",")) if tags else (),
-                meta=schema.meta(meta) if meta else {},
-                max_attempts=max_attempts,
-                backoff=backoff,
-                timeout=timeout,
-                submitted_at=submitted_at,
-                run_at=run_at,
-                started_at=op.now,
-                run=run,
-                fence=fence + 1,
-                attempts=attempts,
-                deaths=deaths,
-                node=op.node,
-            )
-            self._claimed[route.name, job.id] = number
-            jobs.append(job)
-        for number, n in Counter(row[2] for row in rows).items():
-            self._moved(number, model.State.AVAILABLE, model.State.RUNNING, n)
-        return jobs
+    def _job(self, row: Row, picked: Picked) -> model.Job:
+        """Return a claimed row of `_CLAIMED` as a job, and remember its route for when it ends here."""
+        seq, id, number, priority, run_at, fence, run, attempts, max_attempts, deaths, codec, digest, args, tags = row[:14]
+        meta, backoff, timeout, submitted_at = row[14:]
+        route = self._routes.by_number[number]
+        key = route.name, unhexlify(id)
+        self._claimed[key] = number
+        return model.Job(
+            id=key[1],
+            kind=route.kind,
+            domain=route.name,
+            queue=route.queue,
+            lane=route.lane,
+            version=route.version,
+            state=model.State.RUNNING,
+            priority=priority,
+            codec=codec,
+            args=picked.big[seq] if args is None else unhexlify(args),
+            digest=unhexlify(digest),
+            tags=tuple(tags.split(",")) if tags else (),
+            meta=schema.meta(meta) if meta else {},
+            max_attempts=max_attempts,
+            backoff=backoff,
+            timeout=timeout,
+            submitted_at=submitted_at,
+            run_at=run_at,
+            started_at=picked.op.now,
+            run=run,
+            fence=fence + 1,
+            attempts=attempts,
+            deaths=deaths,
+            node=picked.op.node,
+        )
 
     def _args(self, seq: int) -> bytes:
         args: bytes = self._db.execute("SELECT args FROM jobs WHERE seq = ?", (seq,)).get
@@ -280,9 +339,11 @@ class Writes:
 
     # Ending claims
 
-    def _settle_many(self, ops: list[seam.Settle]) -> list[seam.UnitResult] | None:
+    def _prepared_settles(self, units: list[seam.Unit]) -> Prepared | None:
+        """Return the statement for some ends of claims; None when one of the claims was not made here."""
         rows: list[Row] = []
         moved: list[tuple[int, model.State]] = []
+        ops: list[seam.Settle] = [unit[0] for unit in units]  # type: ignore[misc]
         for op in ops:
             number = self._claimed.get((op.domain, op.id))
             if number is None:
@@ -292,15 +353,17 @@ class Writes:
             row = (self._routes.by_number[number].domain, op.id.hex(), op.fence, op.node.hex(), out.state, out.run_at)
             rows.append((*row, out.attempts, out.deaths, out.finished_at, result, out.reason))
             moved.append((number, out.state))
-        self._db.execute(_SETTLE, (_encode(rows).decode(),))
-        if self._db.changes() != len(ops):
-            return None
-        for (number, state), n in Counter(moved).items():
-            self._moved(number, model.State.RUNNING, state, n)
-        self._append_errors([(op.domain, op.id, op.error) for op in ops if op.error is not None])
-        for op in ops:
-            del self._claimed[op.domain, op.id]
-        return [_SETTLED[op.outcome.state] for op in ops]
+        deltas: Counter[tuple[int, model.State]] = Counter(moved)
+        for number, n in Counter(number for number, _ in moved).items():
+            deltas[number, model.State.RUNNING] -= n
+        return Prepared(
+            _SETTLE,
+            (_encode(rows).decode(),),
+            [_SETTLED[op.outcome.state] for op in ops],
+            deltas,
+            errors=[(op.domain, op.id, op.error) for op in ops if op.error is not None],
+            ended=[(op.domain, op.id) for op in ops],
+        )
 
     def _settle(self, op: seam.Settle) -> seam.Result:
         seq, job = self._find(op.domain, op.id)
@@ -317,7 +380,7 @@ class Writes:
     def _end(self, seq: int, job: model.Job, ended: states.Ended) -> seam.Settled:
         after = states.settled(job, ended)
         self._update(seq, job, after)
-        self._claimed.pop(job.key, None)
+        self._ended.append(job.key)
         if ended.error is not None:
             self._append_errors([(job.domain, job.id, ended.error)])
         return seam.Settled(after.state)
@@ -326,9 +389,7 @@ class Writes:
         if rows:
             self._db.executemany(
                 "INSERT OR IGNORE INTO attempt_errors VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (self._routes.domain(domain), id, e.run, e.fence, *_error_columns(e)) for domain, id, e in rows
-                ],
+                [(self._routes.domain(domain), id, e.run, e.fence, *_error_columns(e)) for domain, id, e in rows],
             )
 
     def _expire(self, op: seam.Expire) -> seam.Result:
@@ -404,8 +465,7 @@ class Writes:
     def _purge(self, op: seam.Purge) -> seam.Result:
         domain = self._routes.domain(op.domain)
         finished = (
-            "SELECT coalesce(sum(jobs), 0) FROM counts WHERE state >= 6"
-            " AND route IN (SELECT route FROM routes WHERE domain = ?)"
+            "SELECT coalesce(sum(jobs), 0) FROM counts WHERE state >= 6 AND route IN (SELECT route FROM routes WHERE domain = ?)"
         )
         excess = self._db.execute(finished, (domain,)).get + self._unwritten(op.domain) - op.keep
         oldest = (
