@@ -59,6 +59,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what was measured, and what was not run."""
+    _tell_figures(terminalreporter)
+    _tell_skips(terminalreporter)
+
+
+def _tell_figures(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what tests gave to `record_property("figure", ...)`; reports carry it, from xdist's workers too."""
+    tests = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    figures = [
+        (report.nodeid.rpartition("::")[2], value) for report in tests for key, value in report.user_properties if key == "figure"
+    ]
+    if figures:
+        terminalreporter.section("figures")
+    for test, figure in sorted(figures):
+        terminalreporter.write_line(f"{figure}  ({test})")
+
+
+def _tell_skips(terminalreporter: pytest.TerminalReporter) -> None:
     """List what was not run. A skip's reason says what it lacks and the command that brings it: `needs mysql: make engines`."""
     reports = terminalreporter.stats.get("skipped", [])
     reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports)

@@ -1,12 +1,35 @@
 """Callboard: durable jobs and named services on servers without a single point of failure.
 
-This is the public API; everything else may change between releases.
+This is the public API; everything else may change between releases. A name is loaded when it is first used: a command that
+needs no client must not wait for an HTTP library. Type checkers read `__init__.pyi`, where the same names are imported.
 """
 
 from __future__ import annotations
 
-from callboard.app import Callboard, Cancelled, Context, Discard, JobHandle, RetryLater
-from callboard.client import Client, SyncClient
-from callboard.errors import CallboardError
+import importlib
 
 __all__ = ["Callboard", "CallboardError", "Cancelled", "Client", "Context", "Discard", "JobHandle", "RetryLater", "SyncClient"]
+
+_MODULES = {
+    "Callboard": "callboard.app",
+    "CallboardError": "callboard.errors",
+    "Cancelled": "callboard.app",
+    "Client": "callboard.client",
+    "Context": "callboard.app",
+    "Discard": "callboard.app",
+    "JobHandle": "callboard.app",
+    "RetryLater": "callboard.app",
+    "SyncClient": "callboard.client",
+}
+"""Where each name is declared."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -160,6 +160,16 @@ class JobFailed(CallboardError):
 
     code = "job_failed"
 
+    @classmethod
+    def of(cls, id: str, state: str, reason: str | None, type: str = "", message: str = "") -> JobFailed:
+        """Return it for a job in `state`; `type` and `message` say what went wrong in its last attempt, if anything did."""
+        said: tuple[str | None, ...] = (f"job {id} is {state}", reason, type, message)
+        if reason == state == "cancelled":
+            said = said[:1]  # Somebody wished it; what went wrong before is not why.
+        elif reason == state:
+            said = (said[0], "" if type == "Discard" else type, message)  # The handler gave it up in words of its own.
+        return cls(": ".join(each for each in said if each), state=state, reason=reason, id=id)
+
 
 class WaitTimeout(CallboardError):
     """Raised when a job is not finished within the time somebody was ready to wait."""

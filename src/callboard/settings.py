@@ -50,7 +50,8 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     slots: Annotated[int, Meta(ge=1, le=10_000)] = 16
     """Handlers that one worker runs at a time. Sixteen suits handlers that mostly wait; use about one a core for busy ones."""
     short_floor: Annotated[int, Meta(ge=0, le=10_000)] | None = None
-    """Slots of each worker kept for short jobs. None: a quarter of the slots, at least one when there are two or more."""
+    """Slots of each worker kept for short jobs. None: a quarter of the slots, at least one when there are two or more; but
+    none where the app declares no kind short, as they would lie idle."""
     domains: tuple[Name, ...] = ("main",)
     """Domains whose jobs the workers take. `main` is the one that exists from the start."""
     queues: tuple[Name, ...] | None = None

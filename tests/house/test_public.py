@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import subprocess
@@ -38,6 +39,25 @@ def test_the_names_of_callboard():
     names = ["Callboard", "CallboardError", "Cancelled", "Client", "Context", "Discard", "JobHandle", "RetryLater", "SyncClient"]
     assert callboard.__all__ == names
     assert {name: getattr(callboard, name) for name in callboard.__all__}
+    assert set(callboard.__all__) <= set(dir(callboard))
+    with pytest.raises(AttributeError, match="no attribute 'Nobody'"):
+        getattr(callboard, "Nobody")  # noqa: B009 - type checkers would see it too
+
+
+def test_type_checkers_see_the_names_of_callboard_where_they_are():
+    stub = ast.parse(Path(callboard.__file__).with_suffix(".pyi").read_text())
+    told = {alias.name: each.module for each in stub.body if isinstance(each, ast.ImportFrom) for alias in each.names}
+    listed = [ast.literal_eval(each.value) for each in stub.body if isinstance(each, ast.Assign)]
+    assert listed == [callboard.__all__]
+    assert told == callboard._MODULES
+
+
+@pytest.mark.parametrize("code", ["import callboard", "from callboard.cli import program; program.run(['--help'])"])
+def test_what_starts_often_loads_little(code: str):
+    heavy = "{'aiohttp', 'litestar', 'uvicorn', 'structlog', 'apsw', 'asyncio'}"
+    code = f"import sys; {code}; sys.stderr.write(repr({heavy} & sys.modules.keys()))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stderr == "set()"
 
 
 def test_the_names_of_the_client():

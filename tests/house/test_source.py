@@ -28,6 +28,8 @@ LATE_IMPORTS = {
     ("node/assemble.py", "callboard.roles"): "as above",
 }
 """Where a function imports (file, from where), and why it may."""
+PUBLIC = re.compile(r"^\s*from callboard import .*\b[A-Z]", re.MULTILINE)
+"""Modules are in small letters, public names are not."""
 
 
 def test_the_floors_are_kept():
@@ -71,6 +73,13 @@ def test_a_module_can_be_read_at_a_sitting():
 
 def test_nothing_is_left_to_be_done_or_hidden_from_running_code():
     assert [name for name, path in MODULES.items() if FORBIDDEN.search(path.read_text())] == []
+
+
+def test_the_public_names_are_for_users():
+    """Inside, each name is taken from its room: the public ones are loaded when users ask for them."""
+    likes = ("builtin.py", "cli/bench/", "cli/demo/")
+    found = {name for name, path in MODULES.items() if PUBLIC.search(path.read_text()) and not name.startswith(likes)}
+    assert found == set()
 
 
 def test_functions_import_only_where_there_is_a_reason():

@@ -61,7 +61,7 @@ async def test_steering(serve: Run, store: queues.Queue, capsys: pytest.CaptureF
         f"job_failed: {said[1].partition(': ')[2]}",
         "cancel: cancel_requested → cancelled",
     ]
-    assert said[1].endswith("is discarded: discarded: Discard: that is a whole library")
+    assert said[1].endswith("is discarded: that is a whole library")
 
 
 async def test_primes(serve: Run, store: queues.Queue, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,8 +31,8 @@ class Ending(msgspec.Struct, frozen=True):
     state: str
     result: Any = None
     reason: str | None = None
-    error: str = ""
-    """What the last attempt said went wrong."""
+    error: tuple[str, str] = ("", "")
+    """Type and message of what went wrong in the last attempt."""
 
 
 class Way(Protocol):
@@ -119,8 +119,7 @@ class Submitted:
         """
         ending = await self._ending(timeout)
         if ending.state != model.State.COMPLETED.word:
-            why = f"{ending.reason or 'no reason'}{': ' if ending.error else ''}{ending.error}"
-            raise errors.JobFailed(f"job {self.id} is {ending.state}: {why}", state=ending.state, reason=ending.reason)
+            raise errors.JobFailed.of(self.id, ending.state, ending.reason, *ending.error)
         return self._declared.result.restore(ending.result)
 
     async def cancel(self) -> str:
@@ -196,9 +195,8 @@ class StoreWay:
         result = None if job.result is None else codec.unpack(job.result)
         if job.state is model.State.COMPLETED:
             return Ending(job.state.word, result)
-        said = [each for each in await self.queue.attempt_errors(domain, raw) if each.run == job.run]
-        error = f"{said[-1].type}: {said[-1].message}".lstrip(": ") if said else ""
-        return Ending(job.state.word, result, job.reason, error)
+        said = [(each.type, each.message) for each in await self.queue.attempt_errors(domain, raw) if each.run == job.run]
+        return Ending(job.state.word, result, job.reason, said[-1] if said else ("", ""))
 
     async def cancel(self, domain: str, id: str) -> str:
         try:

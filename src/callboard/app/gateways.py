@@ -42,9 +42,8 @@ class GatewaysWay:
             job = await self._opened().wait(id, seconds, domain=domain)
         except errors.WaitTimeout:
             return None
-        said = [each for each in job.errors if each.run == job.run]
-        error = f"{said[-1].type}: {said[-1].message}".lstrip(": ") if said else ""
-        return connection.Ending(job.state, job.result, job.reason, error)
+        said = [(each.type, each.message) for each in job.errors if each.run == job.run]
+        return connection.Ending(job.state, job.result, job.reason, said[-1] if said else ("", ""))
 
     async def cancel(self, domain: str, id: str) -> str:
         return await self._opened().cancel(id, domain=domain)

@@ -297,11 +297,8 @@ class Client:
 
 def failed(job: shapes.JobDetail) -> errors.JobFailed:
     """Return the error for one who wanted the result of a job that was discarded or cancelled."""
-    said = [error for error in job.errors if error.run == job.run]
-    why = f": {said[-1].type}: {said[-1].message}" if said and said[-1].type else ""
-    return errors.JobFailed(
-        f"job {job.id} is {job.state}: {job.reason or 'no reason given'}{why}", state=job.state, reason=job.reason, id=job.id
-    )
+    said = [(error.type, error.message) for error in job.errors if error.run == job.run]
+    return errors.JobFailed.of(job.id, job.state, job.reason, *(said[-1] if said else ()))
 
 
 def _job(id: str) -> str:

@@ -275,17 +275,17 @@ class Queue:
             if isinstance(result, seam.Refused):
                 continue
             for op, done in zip(unit, result, strict=True):
-                match done:
+                match done:  # The two most frequent ones first.
+                    case seam.Settled(state):
+                        if state not in model.TERMINAL:
+                            if state is model.State.AVAILABLE:
+                                ready[op.domain, ""] = None  # type: ignore[attr-defined]
+                        elif awaited:
+                            finished.append(op.id)  # type: ignore[attr-defined]
                     case seam.Created():
                         job = op.job  # type: ignore[attr-defined]
                         if job.state is model.State.AVAILABLE:
                             ready[job.domain, job.queue] = None
-                    case seam.Settled(state):
-                        if state in model.TERMINAL:
-                            if awaited:
-                                finished.append(op.id)  # type: ignore[attr-defined]
-                        elif state is model.State.AVAILABLE:
-                            ready[op.domain, ""] = None  # type: ignore[attr-defined]
                     case seam.Became(state, node):
                         if state is model.State.AVAILABLE:
                             ready[op.domain, ""] = None  # type: ignore[attr-defined]

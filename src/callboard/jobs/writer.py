@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,9 @@ TARGET_SECONDS: Final = 0.05
 RETRY_SECONDS: Final = 2.0
 """How long a store that is busy or away is asked again before the caller hears of it."""
 RETRY_PAUSE_SECONDS: Final = 0.05
+SWITCH_SECONDS: Final = 0.0005
+"""CPython's switch interval while there is a writer: at its default of 5 ms a thread that computes keeps the interpreter's
+lock that long from a writer at each step of a commit, and with it, all other processes from the store."""
 
 _log = logging.getLogger("callboard.store")
 
@@ -66,7 +70,8 @@ class Writer:
         self._seconds = 0.0
 
     def start(self) -> None:
-        """Begin the thread."""
+        """Begin the thread; the interpreter switches threads more often from then on."""
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_SECONDS))
         self._thread.start()
 
     async def stop(self) -> None:

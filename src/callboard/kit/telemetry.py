@@ -24,9 +24,7 @@ _API_KEY = re.compile(r"\bcb_[A-Za-z0-9]+_[A-Za-z0-9_-]+")
 Event = MutableMapping[str, Any]
 
 
-def configure(
-    level: str = "info", form: Literal["text", "json"] = "text", stream: TextIO | None = None, **bound: str
-) -> None:
+def configure(level: str = "info", form: Literal["text", "json"] = "text", stream: TextIO | None = None, **bound: str) -> None:
     """Set the process's logging up: `form` text gives key=value lines; `bound` goes into every line. Allowed again."""
     text = structlog.processors.LogfmtRenderer(key_order=["at", "level", "event"])
     renderer: Any = structlog.processors.JSONRenderer() if form == "json" else text

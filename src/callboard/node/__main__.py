@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -24,9 +25,6 @@ from callboard.coordination import engine as coordination
 from callboard.jobs import engines
 from callboard.kit import beat, telemetry
 from callboard.node import apps, assemble, layout, report
-
-SWITCH_SECONDS = 0.0005
-"""With the interpreter's 5 ms, the store's writer thread starves beside a busy loop."""
 
 
 def main(arguments: list[str]) -> int:
@@ -49,7 +47,6 @@ def _run(path: Path, reporter: report.Reporter) -> int:
         record = layout.read_record(path)
     except (OSError, msgspec.MsgspecError) as error:
         raise errors.StartupError(f"{path} is not the record of a node: {error}") from None
-    sys.setswitchinterval(SWITCH_SECONDS)
     given = record.settings.log
     telemetry.configure(given.level, given.form, node=record.incarnation[-8:], role=record.role)
     place = layout.Layout(record.settings.directory)
@@ -62,9 +59,7 @@ def _run(path: Path, reporter: report.Reporter) -> int:
     return runner.run(_live(record, session, pulse, reporter))  # Not closed: that would wait for threads of handlers.
 
 
-async def _live(
-    record: layout.NodeRecord, session: coordination.Session, pulse: beat.Beat, reporter: report.Reporter
-) -> int:
+async def _live(record: layout.NodeRecord, session: coordination.Session, pulse: beat.Beat, reporter: report.Reporter) -> int:
     """The app is imported with no tick yet: how long that takes is `agent.start_seconds`' matter."""
     over, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -73,6 +68,8 @@ async def _live(
     application = apps.load(record.settings.app, record.directory)
     node = assemble.Node(record, session, pulse, engines.open(record.settings.store_url), application)
     await node.start()
+    gc.freeze()  # What is there now stays; looking through it again and again is the larger part of collecting.
+    gc.set_threshold(20_000, 20, 20)
     reporter.ready(node.new_key)
     await _first(over.wait(), node.wants_restart.wait())
     await _first(node.drain(record.settings.worker.grace_seconds), hurry.wait())

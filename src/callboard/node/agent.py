@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,8 +33,6 @@ SWEEP_SECONDS: Final = 30.0
 """Between two searches for claims of the dead that nobody announced."""
 EXPIRY_SECONDS: Final = 3.0
 """How long a stopping agent tries to end the last claims of those it had to kill."""
-SWITCH_SECONDS: Final = 0.0005
-"""As in nodes: the store's writer thread must not starve beside the loop."""
 
 stop = shutdown.stop
 
@@ -206,7 +203,6 @@ def run(given: Settings, on_ready: Callable[[Started], None] | None = None) -> N
     DataUnusable, PortInUse, AppNotFound and other StartupErrors, InvalidSetting, StoreErrors. Call in the main thread, with
     no event loop running.
     """
-    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(given, on_ready))
 

@@ -69,9 +69,7 @@ class Ward:
         if found is None or found.started != self.process.started:
             return None  # Dead: the pidfd says so in this turn of the loop.
         pulse = self._pulse(place)
-        seen = liveness.Seen(
-            now=now, state=found.state, tick=pulse.tick, running=pulse.running, deadline=pulse.deadline
-        )
+        seen = liveness.Seen(now=now, state=found.state, tick=pulse.tick, running=pulse.running, deadline=pulse.deadline)
         self._judgement, why = liveness.judged(self._judgement, seen, limits)
         return why
 
@@ -154,9 +152,7 @@ def start(record: layout.NodeRecord, place: layout.Layout, ended: Callable[[Ward
     return ward
 
 
-def adopt(
-    record: layout.NodeRecord, process: processes.Process, ended: Callable[[Ward], None]
-) -> Ward | None:
+def adopt(record: layout.NodeRecord, process: processes.Process, ended: Callable[[Ward], None]) -> Ward | None:
     """Take over a node that another agent started; None when it is dead by now."""
     pidfd = processes.opened(process)
     if pidfd is None:

@@ -19,6 +19,8 @@ from callboard.jobs.engines.sqlite import lock
 from callboard.node import liveness, processes
 
 LOOK_SECONDS = 0.25
+MEND = "if a handler held the interpreter in C code, declare it with runs_in='process'"
+"""Said of a holder that ran: its writer had the lock, and other code of its process would not let it go on."""
 
 log = structlog.get_logger()
 
@@ -67,8 +69,9 @@ class LockWatch:
         try:
             status = processes.status(process.pid)
             why = status and liveness.holder_judged(record, status.state, self._limits)
-            if why and self._holding() == record.holding:
-                log.error("killing the holder of the store's write lock", pid=process.pid, why=why)
+            if status and why and self._holding() == record.holding:
+                mend = {} if status.state in "Tt" else {"mend": MEND}
+                log.error("killing the holder of the store's write lock", pid=process.pid, why=why, **mend)
                 processes.send(pidfd, signal.SIGKILL)
         finally:
             os.close(pidfd)

@@ -52,9 +52,7 @@ class Place:
 class Nursery:
     """The nodes of one agent. `died(incarnation)` is called for each that the kernel has declared dead."""
 
-    def __init__(
-        self, given: Settings, place: layout.Layout, clock: clock.Clock, died: Callable[[bytes], None]
-    ) -> None:
+    def __init__(self, given: Settings, place: layout.Layout, clock: clock.Clock, died: Callable[[bytes], None]) -> None:
         self._settings = given
         self._layout = place
         self._clock = clock

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from structlog import testing
 
 from callboard.jobs.engines.sqlite import lock
 from callboard.node import liveness, lockwatch
@@ -64,8 +65,10 @@ def test_a_stopped_holder_is_killed(path, holder):
 def test_a_holder_without_progress_is_killed(path, holder):
     watch_for(path, 0.1)
     assert holder.poll() is None
-    watch_for(path, 0.25)
+    with testing.capture_logs() as logs:
+        watch_for(path, 0.25)
     assert holder.wait(5) == -signal.SIGKILL
+    assert "runs_in='process'" in logs[0]["mend"]
 
 
 def test_a_stopped_process_that_holds_nothing_is_left_alone(path, holder):

@@ -22,7 +22,9 @@ from callboard.jobs import engines, hub_hints, model, queue
 BATCH = 500
 AHEAD = 20_000
 """Jobs in the store that nobody has finished, above which the submitter waits."""
-SLOTS = 500
+SLOTS = 1_000
+SUBMITTERS = 4
+"""Tasks of the submitting process that submit a batch each: while one waits for its commit, the other makes its jobs."""
 
 
 async def measure(seconds: float, *, batch: int = BATCH) -> dict[str, Any]:
@@ -32,7 +34,7 @@ async def measure(seconds: float, *, batch: int = BATCH) -> dict[str, Any]:
             sys.executable, "-m", "callboard.cli.bench.sweeper", made.store, str(seconds), stdout=asyncio.subprocess.PIPE
         )
         async with opened(made) as store, app.connect(store):
-            await _submit(store, seconds, batch)
+            await asyncio.gather(*(_submit(store, seconds, batch) for _ in range(SUBMITTERS)))
         out, _ = await sweeper.communicate()
     return _summary(json.loads(out))
 
@@ -61,9 +63,9 @@ async def _submit(store: queue.Queue, seconds: float, batch: int) -> None:
     while time.monotonic() < until:
         counts = await store.counts(model.DEFAULT_DOMAIN)
         room = AHEAD - sum(count.jobs for count in counts if count.state not in model.TERMINAL)
-        if room < batch:
+        if room < batch * SUBMITTERS:
             await asyncio.sleep(0.01)
-        for _ in range(min(room // batch, 8)):
+        for _ in range(min(room // batch // SUBMITTERS, 8)):
             await handle.submit_many(args)
 
 

@@ -20,7 +20,7 @@ from callboard.jobs import engines, model, queue
 
 KEEP = 100_000
 """Finished jobs left in the store."""
-LIMIT = 1_000
+LIMIT = 2_000
 
 
 async def sweep(store: str, seconds: float) -> dict[str, Any]:

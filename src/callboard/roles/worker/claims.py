@@ -60,6 +60,8 @@ class Claims:
         self._due_at = 0.0
         self._bell: asyncio.Future[None] | None = None
         self._closing = False
+        self._over = False
+        """`serve` has ended: nothing is written any more."""
         self._quiet = asyncio.Event()
         self._away = False
         self._unsure = False
@@ -105,23 +107,30 @@ class Claims:
     def close(self) -> None:
         """Claim nothing more; what an exchange under way claims is handed back."""
         self._closing = True
-        self._quiet.clear()
+        if not self._over:
+            self._quiet.clear()
         self.ring()
 
     async def quiet(self) -> None:
-        """Wait, after `close`, until no handler runs and every end of a claim is in the store."""
+        """Wait, after `close`, until no handler runs and every end of a claim is in the store; not when `serve` has failed,
+        after which nothing gets there.
+        """
         await self._quiet.wait()
 
     async def serve(self) -> None:
         """Go on until cancelled; not inside an exchange if it can be helped: its claims would be lost sight of."""
-        while True:
-            self._runs.tell()
-            if self._unsure:
-                await self._find()
-            elif self._ended or self._wants():
-                await self._exchange()
-            else:
-                await self._rest()
+        try:
+            while True:
+                self._runs.tell()
+                if self._unsure:
+                    await self._find()
+                elif self._ended or self._wants():
+                    await self._exchange()
+                else:
+                    await self._rest()
+        finally:
+            self._over = True
+            self._quiet.set()
 
     def _wants(self) -> bool:
         short, long = self._runs.limits

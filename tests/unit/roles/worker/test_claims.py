@@ -267,6 +267,38 @@ async def test_the_beat_knows_of_handlers_before_they_begin(yard: Any, tmp_path:
     await yard.until(lambda: beat.read().running == 0)
 
 
+async def test_when_claims_have_failed_a_worker_does_not_wait_for_them(yard: Any, stage: Stage) -> None:
+    """What runs can be settled by nobody any more: the node is to be restarted, at once."""
+
+    def broken(*_: Any) -> bool:
+        raise AssertionError("a fault of ours")
+
+    worker = await yard.work(stage.app)
+    id = await yard.submit(stage.app, "hold")
+    await yard.becomes(id, State.RUNNING)
+    yard.engine.ready = broken
+    await yard.until(lambda: worker.wants_restart)
+    async with asyncio.timeout(2):
+        await worker.drain(60)
+        await worker.stop()
+    assert (await yard.job(id)).state is State.RUNNING
+
+
+async def test_a_worker_does_not_go_on_waiting_when_claims_fail(yard: Any, stage: Stage, monkeypatch: Any) -> None:
+    def broken(_: Any) -> None:
+        raise AssertionError("a fault of ours")
+
+    worker = await yard.work(stage.app)
+    await yard.becomes(await yard.submit(stage.app, "hold"), State.RUNNING)
+    draining = asyncio.ensure_future(worker.drain(60))
+    await asyncio.sleep(0)
+    assert not draining.done()
+    monkeypatch.setattr(worker._runs, "tell", broken)
+    stage.go.set()
+    async with asyncio.timeout(2):
+        await draining
+
+
 async def test_life(yard: Any, stage: Stage) -> None:
     made = workers.Worker(yard.queue, stage.app, node=b"n" * 16, slots=1)
     await made.drain(1)

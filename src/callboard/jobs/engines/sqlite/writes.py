@@ -8,11 +8,12 @@ operations are applied one by one, which finds out which guard failed.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 from binascii import unhexlify
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 from typing import Any, Final, TypeVar
 
 import apsw
@@ -54,20 +55,25 @@ _SETTLE: Final = (
     "UPDATE jobs INDEXED BY jobs_identity SET state = v.state, run_at = v.run_at, attempts = v.attempts,"
     " deaths = v.deaths, finished_at = v.finished_at, result = v.result, reason = v.reason, node = NULL,"
     " progress = CASE WHEN v.state >= 6 THEN progress END FROM (SELECT value ->> 0 AS domain, unhex(value ->> 1) AS id,"
-    " value ->> 2 AS fence, unhex(value ->> 3) AS node, value ->> 4 AS state, value ->> 5 AS run_at,"
-    " value ->> 6 AS attempts, value ->> 7 AS deaths, value ->> 8 AS finished_at, unhex(value ->> 9) AS result,"
-    " value ->> 10 AS reason FROM json_each(?)) AS v"
-    " WHERE jobs.domain = v.domain AND jobs.id = v.id AND +jobs.fence = v.fence AND +jobs.node = v.node"
+    " value ->> 2 AS fence, value ->> 3 AS state, value ->> 4 AS run_at, value ->> 5 AS attempts, value ->> 6 AS deaths,"
+    " value ->> 7 AS finished_at, unhex(value ->> 8) AS result, value ->> 9 AS reason FROM json_each(?)) AS v"
+    " WHERE jobs.domain = v.domain AND jobs.id = v.id AND +jobs.fence = v.fence AND +jobs.node = ?"
     " AND +jobs.state = 3 AND +jobs.cancel_requested = 0"
 )
-_CANDIDATES: Final = (
+"""The domain is in every entry, though it is the same: as a constant it would tempt the planner to walk the whole domain."""
+_READY: Final = (
     "SELECT * FROM (SELECT seq, priority, run_at FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND route = ?"
-    " ORDER BY priority, run_at, seq LIMIT ?)"
+    " AND seq NOT IN (SELECT value FROM json_each(?1)) ORDER BY priority, run_at, seq LIMIT ?2)"
+)
+"""The first available jobs of a route, without those (1) that an earlier take of the same claim has; at most (2)."""
+_BEST: Final = (
+    "SELECT json_group_array(seq), count(*) FROM"
+    " (SELECT seq FROM json_each(?) CROSS JOIN jobs ON seq = value ORDER BY priority, run_at, seq LIMIT ?)"
 )
 _CLAIMED: Final = (
-    "SELECT json_group_array(json_array(seq, hex(id), route, priority, run_at, fence, run, attempts, max_attempts, deaths,"
+    "SELECT json_group_array(json_array(seq, hex(jobs.id), route, priority, run_at, fence, run, attempts, max_attempts, deaths,"
     f" codec, hex(digest), CASE WHEN length(args) <= {INLINE_BYTES} THEN hex(args) END, tags, meta, backoff, timeout,"
-    " submitted_at)) FROM jobs WHERE seq IN (SELECT value FROM json_each(?))"
+    " submitted_at)) FROM json_each(?) CROSS JOIN jobs ON seq = value"
 )
 _claimed = msgspec.json.Decoder(
     list[
@@ -144,12 +150,12 @@ class Writes:
     def prepare(self, units: Sequence[seam.Unit]) -> list[Group]:
         """Return units put together for big statements, as far as that can be done before the lock is held."""
         groups: list[Group] = []
-        for kind, run in groupby(units, _bulk):
-            if kind is seam.Put:
-                groups += (Group(kind, chunk, self._prepared_puts(chunk, self._routes.known)) for chunk in _chunks(list(run)))
-            elif kind is seam.Settle:
+        for kind, run in itertools.groupby(units, _bulk):
+            if kind == (seam.Put,):
+                groups += (Group(seam.Put, chunk, self._prepared_puts(chunk, self._routes.known)) for chunk in _chunks(list(run)))
+            elif kind:
                 settles = list(run)
-                groups.append(Group(kind, settles, self._prepared_settles(settles)))
+                groups.append(Group(seam.Settle, settles, self._prepared_settles(settles)))
             else:
                 groups.append(Group(None, list(run)))
         return groups
@@ -189,15 +195,19 @@ class Writes:
         if len(unit) == 1:
             result = self._verbs[type(unit[0])](unit[0])
             return seam.Refused(0, result) if isinstance(result, GUARDS) else (result,)
+        guarded = any(type(op) not in NEVER_REFUSED for op in itertools.dropwhile(_requires, unit))
         deltas = self._deltas.copy()
-        self._db.execute("SAVEPOINT unit")
+        if guarded:
+            self._db.execute("SAVEPOINT unit")
         results = []
         for index, op in enumerate(unit):
             results.append(self._verbs[type(op)](op))
             if isinstance(results[-1], GUARDS):
-                self._undo(deltas)
+                if guarded:
+                    self._undo(deltas)
                 return seam.Refused(index, results[-1])
-        self._db.execute("RELEASE unit")
+        if guarded:
+            self._db.execute("RELEASE unit")
         return results
 
     def _undo(self, deltas: Counter[tuple[int, model.State]]) -> None:
@@ -266,38 +276,33 @@ class Writes:
     # Claiming
 
     def _claim(self, op: seam.Claim) -> seam.Result:
-        chosen: list[int] = []
+        picked, jobs = "[]", 0
         for take in op.takes:
-            if len(chosen) >= op.limit:
-                break
-            numbers = self._routes.of_take(take)
-            chosen += self._candidates(numbers, min(take.limit, op.limit - len(chosen)), chosen)
-        if not chosen:
+            limit = min(take.limit, op.limit - jobs)
+            if limit > 0 and (numbers := self._routes.of_take(take)):
+                picked, jobs = self._pick(numbers, limit, picked, jobs)
+        if not jobs:
             return seam.Claimed([])
-        picked = json.dumps(chosen)
-        rows = {row[0]: row for row in _claimed.decode(self._db.execute(_CLAIMED, (picked,)).get)}
+        rows = _claimed.decode(self._db.execute(_CLAIMED, (picked,)).get)
         self._db.execute(
             "UPDATE jobs SET state = 3, fence = fence + 1, node = ?, started_at = ?, progress = NULL, reason = NULL"
             " WHERE seq IN (SELECT value FROM json_each(?))",
             (op.node, op.now, picked),
         )
-        for number, n in Counter(row[2] for row in rows.values()).items():
+        for number, n in Counter(row[2] for row in rows).items():
             self._moved(number, model.State.AVAILABLE, model.State.RUNNING, n)
-        big = {seq: self._args(seq) for seq, row in rows.items() if row[12] is None}
-        self._picked.append(Picked([], op, [rows[seq] for seq in chosen], big))
+        big = {row[0]: self._args(row[0]) for row in rows if row[12] is None}
+        self._picked.append(Picked([], op, rows, big))
         return seam.Claimed(self._picked[-1].jobs)
 
-    def _candidates(self, numbers: list[int], limit: int, taken: list[int]) -> list[int]:
-        """Return the first `limit` available jobs of some routes, without those that an earlier take of this claim has."""
-        reach = limit + len(taken)
-        found: list[Row] = []
-        for start in range(0, len(numbers), MAX_ROUTES):
-            part = numbers[start : start + MAX_ROUTES]
-            rows = self._db.execute(_candidates(len(part)), [value for number in part for value in (number, reach)]).get
-            found += json.loads(rows)
-        found.sort(key=lambda row: (row[1], row[2], row[0]))
-        known = set(taken)
-        return [row[0] for row in found if row[0] not in known][:limit]
+    def _pick(self, numbers: list[int], limit: int, picked: str, jobs: int) -> tuple[str, int]:
+        """Return the rows picked so far (as JSON) and their number, with the first `limit` available ones of some routes."""
+        parts = [numbers[start : start + MAX_ROUTES] for start in range(0, len(numbers), MAX_ROUTES)]
+        founds = [self._db.execute(_first(len(part)), (picked, limit, *part)).get for part in parts]
+        if len(founds) > 1:
+            founds = [self._db.execute(_BEST, (_joined([found for found, _ in founds]), limit)).get]
+        ((found, n),) = founds
+        return _joined([picked, found]), jobs + n
 
     def _job(self, row: Row, picked: Picked) -> model.Job:
         """Return a claimed row of `_CLAIMED` as a job, and remember its route for when it ends here."""
@@ -350,15 +355,15 @@ class Writes:
                 return None
             out = op.outcome
             result = None if out.result is None else out.result.hex()
-            row = (self._routes.by_number[number].domain, op.id.hex(), op.fence, op.node.hex(), out.state, out.run_at)
-            rows.append((*row, out.attempts, out.deaths, out.finished_at, result, out.reason))
+            row = (self._routes.by_number[number].domain, op.id.hex(), op.fence, out.state, out.run_at, out.attempts)
+            rows.append((*row, out.deaths, out.finished_at, result, out.reason))
             moved.append((number, out.state))
         deltas: Counter[tuple[int, model.State]] = Counter(moved)
         for number, n in Counter(number for number, _ in moved).items():
             deltas[number, model.State.RUNNING] -= n
         return Prepared(
             _SETTLE,
-            (_encode(rows).decode(),),
+            (_encode(rows).decode(), ops[0].node),
             [_SETTLED[op.outcome.state] for op in ops],
             deltas,
             errors=[(op.domain, op.id, op.error) for op in ops if op.error is not None],
@@ -544,17 +549,23 @@ class Writes:
 
 GUARDS: Final = (seam.Conflict, seam.Stale, seam.Changed, seam.Lost, seam.NotAllowed)
 """Results that refuse a unit."""
+NEVER_REFUSED: Final = frozenset({seam.Claim, seam.Renew, seam.Expire, seam.Promote, seam.Purge})
+"""Operations after which nothing has to be undone: with guards in front of them only, a unit needs no savepoint."""
 
 
-def _bulk(unit: seam.Unit) -> type[seam.Op] | None:
-    """Return the kind of a unit that goes into a big statement with its neighbours, None for the others."""
+def _requires(op: seam.Op) -> bool:
+    return type(op) is seam.Require
+
+
+def _bulk(unit: seam.Unit) -> tuple[object, ...]:
+    """Return what a unit must share with its neighbours to go into a big statement with them; `()` when it goes alone."""
     if len(unit) == 1:
         op = unit[0]
         if type(op) is seam.Put:
-            return seam.Put
+            return (seam.Put,)
         if type(op) is seam.Settle and len(op.outcome.result or b"") <= INLINE_BYTES:
-            return seam.Settle
-    return None
+            return seam.Settle, op.domain, op.node
+    return ()
 
 
 def _chunks(items: list[T]) -> Iterator[list[T]]:
@@ -565,9 +576,16 @@ def _chunks(items: list[T]) -> Iterator[list[T]]:
         start += size
 
 
-def _candidates(routes: int) -> str:
-    union = " UNION ALL ".join([_CANDIDATES] * routes)
-    return f"SELECT json_group_array(json_array(seq, priority, run_at)) FROM ({union})"
+@functools.cache
+def _first(routes: int) -> str:
+    """Return the query for the first available jobs of some routes: their rows as JSON, and how many they are."""
+    union = " UNION ALL ".join(_READY.replace("route = ?", f"route = ?{number}") for number in range(3, routes + 3))
+    return f"SELECT json_group_array(seq), count(*) FROM ({union} ORDER BY priority, run_at, seq LIMIT ?2)"
+
+
+def _joined(arrays: list[str]) -> str:
+    """Return JSON arrays as one, without reading them."""
+    return "[" + ",".join(array[1:-1] for array in arrays if array != "[]") + "]"
 
 
 def _error_columns(e: model.AttemptError) -> Row:

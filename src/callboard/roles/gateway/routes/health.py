@@ -22,9 +22,9 @@ async def ready(desk: desks.TheDesk) -> Response[dict[str, str]]:
     return Response(report, status_code=200 if report["jobs"] == "ok" else 503)
 
 
-@get("/metrics", summary="Metrics for Prometheus")
+@get("/metrics", summary="Metrics for Prometheus", media_type=metrics.MEDIA_TYPE)
 async def scrape(desk: desks.TheDesk) -> Response[bytes]:
-    return Response(await desk.metrics.text(), media_type=metrics.MEDIA_TYPE)
+    return Response(await desk.metrics.text())
 
 
 HANDLERS: list[Any] = [alive, ready, scrape]
