@@ -212,7 +212,7 @@ asyncio.run(main())
             assert job(machine, key).node == node and own.poll() is None
         finally:
             own.kill()
-    machine.until(lambda: job(machine, key).state is model.State.AVAILABLE, 3)
+    machine.until(lambda: job(machine, key).state is model.State.AVAILABLE, 8)
     assert job(machine, key).deaths == 1
 
 

@@ -29,7 +29,7 @@ from callboard.rpc import hub
 from callboard.settings import Settings
 
 LOOK_SECONDS: Final = 0.5
-SWEEP_SECONDS: Final = 30.0
+SWEEP_SECONDS: Final = 5.0
 """Between two searches for claims of the dead that nobody announced."""
 EXPIRY_SECONDS: Final = 3.0
 """How long a stopping agent tries to end the last claims of those it had to kill."""

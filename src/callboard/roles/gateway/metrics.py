@@ -17,7 +17,8 @@ from callboard.jobs import queue as queues
 from callboard.roles.gateway import views
 
 MAX_AGE_NS: Final = 1_000_000_000
-MEDIA_TYPE: Final = exposition.CONTENT_TYPE_PLAIN_0_0_4
+MEDIA_TYPE: Final = exposition.CONTENT_TYPE_PLAIN_0_0_4.partition("; charset=")[0]
+"""Without the charset, which the framework adds to text."""
 
 
 class Metrics:

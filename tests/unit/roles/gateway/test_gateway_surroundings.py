@@ -161,7 +161,9 @@ async def test_metrics_count_requests_and_jobs(api):
     await api.submit()
     await api("GET", "/v1/nope")
     await api("GET", f"/v1/jobs/{await api.submit()}")
-    text = (await api("GET", "/metrics", token="")).body.decode()
+    scraped = await api("GET", "/metrics", token="")
+    assert scraped.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    text = scraped.body.decode()
     assert 'callboard_http_requests_total{method="POST",route="/v1/jobs",status="201"} 2.0' in text
     assert 'callboard_http_requests_total{method="GET",route="/v1/jobs/{job_id}",status="200"} 1.0' in text
     assert 'callboard_http_requests_total{method="GET",route="unknown",status="404"} 1.0' in text

@@ -1,7 +1,7 @@
 """The SQLite store: one file, any number of processes of one machine. `open` is its entry point.
 
 `files` opens and checks the file, `lock` queues the writers, `schema` holds the tables, `routes` their dictionaries,
-`writes` applies operations inside a transaction, `reads` answers questions, `engine` ties them to the seam.
+`statements` has the texts that `writes` runs inside a transaction, `reads` answers questions, `engine` ties them to the seam.
 """
 
 from __future__ import annotations

@@ -8,12 +8,11 @@ operations are applied one by one, which finds out which guard failed.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 from binascii import unhexlify
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import apsw
@@ -21,12 +20,8 @@ import msgspec
 
 from callboard.jobs import engine as seam
 from callboard.jobs import model, states
-from callboard.jobs.engines.sqlite import routes, schema
+from callboard.jobs.engines.sqlite import routes, schema, statements
 
-CHUNKS: Final = (256, 64, 16, 4, 1)
-"""Rows of a big statement: few sizes, so that each text is prepared once (and stays under apsw's 16 KiB for cached ones)."""
-INLINE_BYTES: Final = 8192
-"""Bytes of arguments or results up to which they travel inside the JSON of a big statement."""
 MAX_ROUTES: Final = 200
 """Routes asked in one statement (SQLite's bound for compounds is 500)."""
 CLAIMED_BOUND: Final = 100_000
@@ -38,54 +33,6 @@ Row = tuple[Any, ...]
 T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
-
-
-def _values(columns: int, rows: int) -> str:
-    one = "(" + ",".join("?" * columns) + ")"
-    return ",".join([one] * rows)
-
-
-def _texts(make: Callable[[int], str]) -> dict[int, str]:
-    return {size: make(size) for size in CHUNKS}
-
-
-_INSERT: Final = _texts(lambda n: f"INSERT INTO jobs({schema.INSERTED}) VALUES {_values(17, n)} ON CONFLICT DO NOTHING")
-_INSERT_TAGS: Final = _texts(lambda n: f"INSERT OR IGNORE INTO job_tags VALUES {_values(3, n)}")
-_SETTLE: Final = (
-    "UPDATE jobs INDEXED BY jobs_identity SET state = v.state, run_at = v.run_at, attempts = v.attempts,"
-    " deaths = v.deaths, finished_at = v.finished_at, result = v.result, reason = v.reason, node = NULL,"
-    " progress = CASE WHEN v.state >= 6 THEN progress END FROM (SELECT value ->> 0 AS domain, unhex(value ->> 1) AS id,"
-    " value ->> 2 AS fence, value ->> 3 AS state, value ->> 4 AS run_at, value ->> 5 AS attempts, value ->> 6 AS deaths,"
-    " value ->> 7 AS finished_at, unhex(value ->> 8) AS result, value ->> 9 AS reason FROM json_each(?)) AS v"
-    " WHERE jobs.domain = v.domain AND jobs.id = v.id AND +jobs.fence = v.fence AND +jobs.node = ?"
-    " AND +jobs.state = 3 AND +jobs.cancel_requested = 0"
-)
-"""The domain is in every entry, though it is the same: as a constant it would tempt the planner to walk the whole domain."""
-_READY: Final = (
-    "SELECT * FROM (SELECT seq, priority, run_at FROM jobs INDEXED BY jobs_ready WHERE state = 2 AND route = ?"
-    " AND seq NOT IN (SELECT value FROM json_each(?1)) ORDER BY priority, run_at, seq LIMIT ?2)"
-)
-"""The first available jobs of a route, without those (1) that an earlier take of the same claim has; at most (2)."""
-_BEST: Final = (
-    "SELECT json_group_array(seq), count(*) FROM"
-    " (SELECT seq FROM json_each(?) CROSS JOIN jobs ON seq = value ORDER BY priority, run_at, seq LIMIT ?)"
-)
-_CLAIMED: Final = (
-    "SELECT json_group_array(json_array(seq, hex(jobs.id), route, priority, run_at, fence, run, attempts, max_attempts, deaths,"
-    f" codec, hex(digest), CASE WHEN length(args) <= {INLINE_BYTES} THEN hex(args) END, tags, meta, backoff, timeout,"
-    " submitted_at)) FROM json_each(?) CROSS JOIN jobs ON seq = value"
-)
-_claimed = msgspec.json.Decoder(
-    list[
-        tuple[
-            int, str, int, int, int, int, int, int, int, int, int, str, str | None, str | None, str | None, int, int | None, int
-        ]
-    ]
-)
-_UPDATE: Final = (
-    "UPDATE jobs SET state = ?, priority = ?, run_at = ?, fence = ?, run = ?, attempts = ?, deaths = ?, node = ?,"
-    " cancel_requested = ?, started_at = ?, finished_at = ?, result = ?, reason = ?, progress = ? WHERE seq = ?"
-)
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -152,7 +99,10 @@ class Writes:
         groups: list[Group] = []
         for kind, run in itertools.groupby(units, _bulk):
             if kind == (seam.Put,):
-                groups += (Group(seam.Put, chunk, self._prepared_puts(chunk, self._routes.known)) for chunk in _chunks(list(run)))
+                groups += (
+                    Group(seam.Put, chunk, self._prepared_puts(chunk, self._routes.known))
+                    for chunk in statements.chunks(list(run))
+                )
             elif kind:
                 settles = list(run)
                 groups.append(Group(seam.Settle, settles, self._prepared_settles(settles)))
@@ -252,11 +202,11 @@ class Writes:
             values += schema.row(job, domain, number)
             tags += ((domain, tag, job.id) for tag in job.tags)
             deltas[number, job.state] += 1
-        return Prepared(_INSERT[len(units)], values, [_CREATED] * len(units), deltas, tags=tags)
+        return Prepared(statements.INSERT[len(units)], values, [_CREATED] * len(units), deltas, tags=tags)
 
     def _put_tags(self, rows: list[Row]) -> None:
-        for chunk in _chunks(rows):
-            self._db.execute(_INSERT_TAGS[len(chunk)], [value for row in chunk for value in row])
+        for chunk in statements.chunks(rows):
+            self._db.execute(statements.INSERT_TAGS[len(chunk)], [value for row in chunk for value in row])
 
     def _put(self, op: seam.Put) -> seam.Result:
         job = op.job
@@ -268,7 +218,7 @@ class Writes:
         if model.expired(job.id, op.now):
             return seam.Stale()
         route = self._routes.make(job)
-        self._db.execute(_INSERT[1], schema.row(job, domain, route))
+        self._db.execute(statements.INSERT[1], schema.row(job, domain, route))
         self._put_tags([(domain, tag, job.id) for tag in job.tags])
         self._deltas[route, job.state] += 1
         return _CREATED[0]
@@ -283,7 +233,7 @@ class Writes:
                 picked, jobs = self._pick(numbers, limit, picked, jobs)
         if not jobs:
             return seam.Claimed([])
-        rows = _claimed.decode(self._db.execute(_CLAIMED, (picked,)).get)
+        rows = statements.claimed_rows(self._db.execute(statements.CLAIMED, (picked,)).get)
         self._db.execute(
             "UPDATE jobs SET state = 3, fence = fence + 1, node = ?, started_at = ?, progress = NULL, reason = NULL"
             " WHERE seq IN (SELECT value FROM json_each(?))",
@@ -298,14 +248,14 @@ class Writes:
     def _pick(self, numbers: list[int], limit: int, picked: str, jobs: int) -> tuple[str, int]:
         """Return the rows picked so far (as JSON) and their number, with the first `limit` available ones of some routes."""
         parts = [numbers[start : start + MAX_ROUTES] for start in range(0, len(numbers), MAX_ROUTES)]
-        founds = [self._db.execute(_first(len(part)), (picked, limit, *part)).get for part in parts]
+        founds = [self._db.execute(statements.first(len(part)), (picked, limit, *part)).get for part in parts]
         if len(founds) > 1:
-            founds = [self._db.execute(_BEST, (_joined([found for found, _ in founds]), limit)).get]
+            founds = [self._db.execute(statements.BEST, (statements.joined([found for found, _ in founds]), limit)).get]
         ((found, n),) = founds
-        return _joined([picked, found]), jobs + n
+        return statements.joined([picked, found]), jobs + n
 
     def _job(self, row: Row, picked: Picked) -> model.Job:
-        """Return a claimed row of `_CLAIMED` as a job, and remember its route for when it ends here."""
+        """Return a claimed row of `statements.CLAIMED` as a job, and remember its route for when it ends here."""
         seq, id, number, priority, run_at, fence, run, attempts, max_attempts, deaths, codec, digest, args, tags = row[:14]
         meta, backoff, timeout, submitted_at = row[14:]
         route = self._routes.by_number[number]
@@ -362,7 +312,7 @@ class Writes:
         for number, n in Counter(number for number, _ in moved).items():
             deltas[number, model.State.RUNNING] -= n
         return Prepared(
-            _SETTLE,
+            statements.SETTLE,
             (_encode(rows).decode(), ops[0].node),
             [_SETTLED[op.outcome.state] for op in ops],
             deltas,
@@ -538,7 +488,7 @@ class Writes:
     def _update(self, seq: int, before: model.Job, job: model.Job) -> None:
         values: Row = (int(job.state), job.priority, job.run_at, job.fence, job.run, job.attempts, job.deaths, job.node)
         values += (job.cancel_requested, job.started_at, job.finished_at, job.result, job.reason)
-        self._db.execute(_UPDATE, (*values, schema.progress(job.progress), seq))
+        self._db.execute(statements.UPDATE, (*values, schema.progress(job.progress), seq))
         if job.state != before.state:
             self._moved(self._routes.make(job), before.state, job.state)
 
@@ -563,29 +513,9 @@ def _bulk(unit: seam.Unit) -> tuple[object, ...]:
         op = unit[0]
         if type(op) is seam.Put:
             return (seam.Put,)
-        if type(op) is seam.Settle and len(op.outcome.result or b"") <= INLINE_BYTES:
+        if type(op) is seam.Settle and len(op.outcome.result or b"") <= statements.INLINE_BYTES:
             return seam.Settle, op.domain, op.node
     return ()
-
-
-def _chunks(items: list[T]) -> Iterator[list[T]]:
-    start = 0
-    while start < len(items):
-        size = next(size for size in CHUNKS if size <= len(items) - start)
-        yield items[start : start + size]
-        start += size
-
-
-@functools.cache
-def _first(routes: int) -> str:
-    """Return the query for the first available jobs of some routes: their rows as JSON, and how many they are."""
-    union = " UNION ALL ".join(_READY.replace("route = ?", f"route = ?{number}") for number in range(3, routes + 3))
-    return f"SELECT json_group_array(seq), count(*) FROM ({union} ORDER BY priority, run_at, seq LIMIT ?2)"
-
-
-def _joined(arrays: list[str]) -> str:
-    """Return JSON arrays as one, without reading them."""
-    return "[" + ",".join(array[1:-1] for array in arrays if array != "[]") + "]"
 
 
 def _error_columns(e: model.AttemptError) -> Row:
