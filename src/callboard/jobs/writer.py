@@ -25,7 +25,7 @@ TARGET_SECONDS: Final = 0.05
 RETRY_SECONDS: Final = 2.0
 """How long a store that is busy or away is asked again before the caller hears of it."""
 RETRY_PAUSE_SECONDS: Final = 0.05
-SWITCH_SECONDS: Final = 0.0005
+SWITCH_SECONDS: Final = 0.0002
 """CPython's switch interval while there is a writer: at its default of 5 ms a thread that computes keeps the interpreter's
 lock that long from a writer at each step of a commit, and with it, all other processes from the store."""
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import uvloop
 from cyclopts import Parameter
 
 from callboard import errors
@@ -61,7 +62,7 @@ def _measured(parts: tuple[str, ...], seconds: float, jobs: int, say: Say) -> di
     }
     for name in PARTS:
         if name in parts:
-            figures[name] = asyncio.run(_awaited(measure[name]()))
+            figures[name] = uvloop.run(_awaited(measure[name]()))
             say(name, figures[name])
     return figures
 

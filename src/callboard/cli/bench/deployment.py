@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import signal
 import socket
@@ -48,7 +47,7 @@ async def deploy(*, workers: int, slots: int, gateways: int = 1) -> AsyncIterato
     command = [sys.executable, "-m", "callboard.cli", "up", "callboard.cli.bench.apps:app", "--data", str(data)]
     command += ["--workers", str(workers), "--slots", str(slots), "--gateways", str(gateways), "--port", str(free_port())]
     with (data / "up.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env=os.environ)
+        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
     try:
         yield await _ready(process, data, workers + gateways)
     finally:

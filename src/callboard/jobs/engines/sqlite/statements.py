@@ -15,8 +15,10 @@ from callboard.jobs.engines.sqlite import schema
 
 T = TypeVar("T")
 
-CHUNKS: Final = (256, 64, 16, 4, 1)
-"""Rows of a VALUES list: few sizes, so that each text is prepared once (and stays under apsw's 16 KiB for cached ones)."""
+CHUNKS: Final = (400, 100, 25, 5, 1)
+"""Jobs in a VALUES list: few sizes, so that each text is prepared once (and stays under apsw's 16 KiB for cached ones)."""
+TAG_CHUNKS: Final = (1_600, 400, 100, 25, 5, 1)
+"""Tags in one, likewise."""
 INLINE_BYTES: Final = 8192
 """Bytes of arguments or results up to which they travel inside the JSON of a big statement."""
 
@@ -26,12 +28,12 @@ def _values(columns: int, rows: int) -> str:
     return ",".join([one] * rows)
 
 
-def _texts(make: Callable[[int], str]) -> dict[int, str]:
-    return {size: make(size) for size in CHUNKS}
+def _texts(sizes: tuple[int, ...], make: Callable[[int], str]) -> dict[int, str]:
+    return {size: make(size) for size in sizes}
 
 
-INSERT: Final = _texts(lambda n: f"INSERT INTO jobs({schema.INSERTED}) VALUES {_values(17, n)} ON CONFLICT DO NOTHING")
-INSERT_TAGS: Final = _texts(lambda n: f"INSERT OR IGNORE INTO job_tags VALUES {_values(3, n)}")
+INSERT: Final = _texts(CHUNKS, lambda n: f"INSERT INTO jobs({schema.INSERTED}) VALUES {_values(17, n)} ON CONFLICT DO NOTHING")
+INSERT_TAGS: Final = _texts(TAG_CHUNKS, lambda n: f"INSERT OR IGNORE INTO job_tags VALUES {_values(3, n)}")
 SETTLE: Final = (
     "UPDATE jobs INDEXED BY jobs_identity SET state = v.state, run_at = v.run_at, attempts = v.attempts,"
     " deaths = v.deaths, finished_at = v.finished_at, result = v.result, reason = v.reason, node = NULL,"
@@ -83,9 +85,10 @@ def joined(arrays: list[str]) -> str:
     return "[" + ",".join(array[1:-1] for array in arrays if array != "[]") + "]"
 
 
-def chunks(items: list[T]) -> Iterator[list[T]]:
+def chunks(items: list[T], sizes: tuple[int, ...] = CHUNKS) -> Iterator[list[T]]:
+    """Return the items in as few lists of these sizes as there can be, in their order."""
     start = 0
     while start < len(items):
-        size = next(size for size in CHUNKS if size <= len(items) - start)
+        size = next(size for size in sizes if size <= len(items) - start)
         yield items[start : start + size]
         start += size

@@ -205,7 +205,7 @@ class Writes:
         return Prepared(statements.INSERT[len(units)], values, [_CREATED] * len(units), deltas, tags=tags)
 
     def _put_tags(self, rows: list[Row]) -> None:
-        for chunk in statements.chunks(rows):
+        for chunk in statements.chunks(rows, statements.TAG_CHUNKS):
             self._db.execute(statements.INSERT_TAGS[len(chunk)], [value for row in chunk for value in row])
 
     def _put(self, op: seam.Put) -> seam.Result:
