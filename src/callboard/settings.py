@@ -101,8 +101,9 @@ class AgentSettings(Group, frozen=True, kw_only=True):
     """Seconds that a node may be stopped (SIGSTOP) before it is killed, so that its jobs can run elsewhere."""
     start_seconds: Seconds = 60.0
     """Seconds that a node may take until it is ready: importing a big app takes its time."""
-    lock_seconds: Seconds = 10.0
-    """Seconds that a process may hold the store's write lock without progress. A commit takes milliseconds; everyone waits."""
+    lock_seconds: Seconds = 120.0
+    """Seconds that a process may hold the store's write lock without progress. Everyone waits for it; but one that moves again
+    was kept by a handler in C code, and no job starts a second time because it is long. As `stall_seconds`, for that reason."""
     lock_stopped_seconds: Seconds = 2.0
     """The same for a stopped process, which will not move by itself."""
 

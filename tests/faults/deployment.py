@@ -170,6 +170,13 @@ class Deployment:
         (self._notes / f"{self.book.file.name}.freeze-{pid}").touch()
         return self._notes / f"{self.book.file.name}.frozen-{pid}"
 
+    def clench_in_commit(self, pid: int, seconds: float) -> Path:
+        """Have a node hold its interpreter's lock inside its next commit; return the file that exists from its end on."""
+        flag = self._notes / f"{self.book.file.name}.clench-{pid}"
+        flag.with_suffix(".new").write_text(str(seconds))
+        flag.with_suffix(".new").rename(flag)
+        return self._notes / f"{self.book.file.name}.opened-{pid}"
+
     def sweep(self) -> None:
         """Kill all that was started here and still lives."""
         for process in (*self._agents, *(script for script, _ in self._scripts.values())):

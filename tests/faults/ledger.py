@@ -103,4 +103,20 @@ def freeze() -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
-engine.before_commit = freeze
+def clench() -> None:
+    """Hold the interpreter's lock inside this process's commit, once, for as many seconds as the file says."""
+    flag = Path(f"{LEDGER}.clench-{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        seconds = float(flag.read_text())
+        flag.rename(f"{LEDGER}.clenched-{os.getpid()}")
+        ctypes.PyDLL(None).usleep(round(seconds * 1e6))
+        Path(f"{LEDGER}.opened-{os.getpid()}").touch()
+
+
+def disturb() -> None:
+    """What tests ask for in the middle of a commit."""
+    freeze()
+    clench()
+
+
+engine.before_commit = disturb

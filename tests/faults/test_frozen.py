@@ -115,3 +115,20 @@ async def test_a_handler_that_holds_the_interpreter_is_not_run_twice(deployment:
     assert deployment.nodes() == before
     verdict = await deployment.verdict()
     assert not verdict.faults and not verdict.repeated
+
+
+@pytest.mark.parametrize("seconds", [12, pytest.param(60, id="minute", marks=pytest.mark.long)])
+async def test_the_interpreter_held_inside_a_commit_delays_all_and_repeats_nothing(deployment: Deployment, seconds: int):
+    """As by a handler in C code at an unlucky moment: nobody can commit until it lets go, and then all goes on as it was."""
+    await deployment.up(workers=2)
+    before = deployment.nodes()
+    await deployment.hold(4)
+    victim, _ = deployment.busiest()
+    opened = deployment.clench_in_commit(victim.pid, seconds)
+    await deployment.eventually(opened.exists, seconds + 10)
+    deployment.release()
+    jobs = await deployment.finished()
+    assert {(job.state, job.attempts, job.deaths, job.fence) for job in jobs} == {("completed", 1, 0, 1)}
+    assert deployment.nodes() == before
+    verdict = await deployment.verdict()
+    assert not verdict.faults and not verdict.repeated

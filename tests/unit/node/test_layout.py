@@ -1,6 +1,7 @@
 """What lies in a data directory: records, entries, and which nodes do the same work."""
 
 import os
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -89,6 +90,12 @@ def test_a_place_that_is_not_writable_is_named(tmp_path):
     with pytest.raises(errors.DataUnusable, match="Permission denied"):
         layout.Layout(tmp_path).prepare()
     tmp_path.chmod(0o700)
+
+
+def test_a_place_where_nothing_can_be_made_is_named():
+    """Not even by root, as whom CI runs."""
+    with pytest.raises(errors.DataUnusable, match="/proc/callboard cannot be used"):
+        layout.Layout(Path("/proc/callboard")).prepare()
 
 
 def test_local_access_is_read_back_or_none(place):
