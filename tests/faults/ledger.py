@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,7 +101,8 @@ def freeze() -> None:
     flag = Path(f"{LEDGER}.freeze-{os.getpid()}")
     with contextlib.suppress(FileNotFoundError):
         flag.rename(f"{LEDGER}.frozen-{os.getpid()}")
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # To this thread: sent to the process, another thread may take it, and this one be past its commit when all stop.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 def clench() -> None:

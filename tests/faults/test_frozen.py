@@ -79,6 +79,7 @@ async def test_a_process_stopped_inside_its_commit_holds_up_nobody_for_long(depl
     victim, held = deployment.busiest()
     deployment.killed.add(victim.pid)  # By the agent.
     async with deployment.traffic() as acknowledged:
+        await deployment.eventually(lambda: acknowledged)  # Else the pause might lie before the first one.
         frozen = deployment.freeze_in_commit(victim.pid)
         await deployment.eventually(frozen.exists)
         await deployment.eventually(lambda: state(victim.pid) == "gone")
