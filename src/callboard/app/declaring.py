@@ -15,6 +15,7 @@ from callboard.app import connection as connections
 from callboard.app import handler, shape
 from callboard.jobs import kinds, model, submission
 from callboard.jobs import queue as queues
+from callboard.kit import grammar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -218,7 +219,7 @@ def _kind(
         raise errors.InvalidInput(f"{name}: versions is empty: name the payload versions that it understands")
     return kinds.Kind(
         name=name,
-        queue=model.check_label(queue, "queue"),
+        queue=grammar.check_label(queue, "queue"),
         lane=model.Lane.SHORT if lane == "short" else model.Lane.LONG,
         priority=int(_in_range(name, "priority", priority, 0, 9)),
         attempts=int(_in_range(name, "attempts", attempts, 1, model.MAX_ATTEMPTS)),

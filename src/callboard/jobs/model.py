@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from callboard import errors
-from callboard.kit import clock, uuid7
+from callboard.kit import clock, grammar, uuid7
 
 MAX_PAYLOAD: Final = 256 * 1024
 """Bytes that the encoded arguments, and the encoded result, of one job may have by default."""
@@ -31,16 +31,10 @@ FUTURE_SECONDS: Final = 300
 """How far an id's own time may lie ahead of the store's."""
 SPARE_SECONDS: Final = IDEMPOTENCY_SECONDS + FUTURE_SECONDS
 """How long a finished job is kept at the least: until even an id that lay ahead of its time makes no second job."""
-DEFAULT_DOMAIN: Final = "main"
-ROOT_DOMAIN: Final = "."
-"""What all domains are inside of, as in DNS: jobs are never in it, the first admin key reaches it."""
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_PRIORITY: Final = 5
 CODEC_MSGPACK: Final = 1
 
-_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_label = re.compile(_LABEL)
-_domain = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _kind = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,126}[A-Za-z0-9_])?")
 _tag = re.compile(r"[^\x00-\x1f\x7f,\ud800-\udfff]{1,64}")
 
@@ -89,7 +83,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     id: bytes
     kind: str
-    domain: str = DEFAULT_DOMAIN
+    domain: str = grammar.DEFAULT_DOMAIN
     queue: str = DEFAULT_QUEUE
     lane: Lane = Lane.LONG
     version: int = 1
@@ -196,20 +190,6 @@ class Count(msgspec.Struct, frozen=True):
     jobs: int
 
 
-def check_label(value: str, what: str) -> str:
-    """Return a queue's, a service's or a domain part's name, or raise InvalidName."""
-    if not isinstance(value, str) or not _label.fullmatch(value):
-        raise errors.InvalidName(f"{what} {value!r:.80} is not a label: use 1 to 63 of a-z, 0-9 and '-', no '-' at the ends")
-    return value
-
-
-def check_domain(value: str) -> str:
-    """Return a domain's name (labels with dots, 253 characters at most), or raise InvalidName."""
-    if not isinstance(value, str) or len(value) > 253 or not _domain.fullmatch(value):
-        raise errors.InvalidName(f"domain {value!r:.80} is not labels with dots: write it like 'team.acme'")
-    return value
-
-
 def check_kind(value: str) -> str:
     """Return a kind's name (`app.function` by custom, 128 characters at most), or raise InvalidName."""
     if not isinstance(value, str) or not _kind.fullmatch(value):
@@ -227,11 +207,6 @@ def check_tags(values: tuple[str, ...]) -> tuple[str, ...]:
         if not isinstance(value, str) or not _tag.fullmatch(value):
             raise errors.InvalidName(f"tag {value!r:.80} is not 1 to 64 printable characters without ','")
     return tuple(dict.fromkeys(values))
-
-
-def inside(domain: str, root: str) -> bool:
-    """Tell whether a domain is `root` or lies in its subtree: `team.acme` is inside `acme`."""
-    return domain == root or root == ROOT_DOMAIN or domain.endswith("." + root)
 
 
 def check_id(value: bytes, now: int) -> bytes:

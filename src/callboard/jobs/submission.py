@@ -11,7 +11,7 @@ import msgspec
 from callboard import errors
 from callboard.jobs import model, states
 from callboard.jobs.kinds import Kind
-from callboard.kit import clock, codec, uuid7
+from callboard.kit import clock, codec, grammar, uuid7
 
 MAX_DELAY = 10 * 366 * 86_400
 """Seconds that a job may be delayed."""
@@ -70,8 +70,8 @@ def build(given: Submission, kinds: Mapping[str, Kind], now: int, *, max_payload
     job = model.Job(
         id=id,
         kind=given.kind,
-        domain=model.DEFAULT_DOMAIN if given.domain is None else model.check_domain(given.domain),
-        queue=kind.queue if given.queue is None else model.check_label(given.queue, "queue"),
+        domain=grammar.DEFAULT_DOMAIN if given.domain is None else grammar.check_domain(given.domain),
+        queue=kind.queue if given.queue is None else grammar.check_label(given.queue, "queue"),
         lane=kind.lane if given.lane is None else _lane(given.lane),
         version=kind.version if given.version is None else _between(given.version, 1, 1_000_000, "version"),
         priority=kind.priority if given.priority is None else _between(given.priority, 0, 9, "priority"),

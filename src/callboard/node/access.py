@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from callboard.jobs import model, queue
-from callboard.kit import files
+from callboard.jobs import queue
+from callboard.kit import files, grammar
 from callboard.node import layout
 from callboard.roles.gateway import keys
 from callboard.settings import Settings
@@ -21,7 +21,7 @@ async def ensure(store: queue.Queue, given: Settings) -> str | None:
     made = await keys.ensure_admin(store)
     if made is None and (before is None or before.key is None):
         # There are admin keys, but the one for this directory is lost: nobody can read it back from its hash.
-        _, _, made = await keys.create(store, "local commands", [keys.ADMIN], model.DEFAULT_DOMAIN)
+        _, _, made = await keys.create(store, "local commands", [keys.ADMIN], grammar.DEFAULT_DOMAIN)
     key = made or (before.key if before else None)
     try:
         files.write_private(place.local, msgspec.json.encode(layout.LocalAccess(given.gateway.urls, key)), durable=True)

@@ -12,28 +12,6 @@ KNOWN = bytes.fromhex("0190163d8694739bb45c1b8a2e6b0a4e")
 NOW = 1_750_000_000 * clock.SECOND
 
 
-@pytest.mark.parametrize("value", ["a", "0", "images", "a-b", "a--b", "9lives", "a" * 63])
-def test_labels(value: str) -> None:
-    assert model.check_label(value, "queue") == value
-
-
-@pytest.mark.parametrize("value", ["", "-a", "a-", "A", "a_b", "a.b", "a b", "ü", "a" * 64, "a\n", None, 7, b"a"])
-def test_what_is_no_label(value: str) -> None:
-    with pytest.raises(errors.InvalidName, match="queue"):
-        model.check_label(value, "queue")
-
-
-@pytest.mark.parametrize("value", ["main", "team.acme", "a.b.c.d", ".".join(["a" * 63] * 3)])
-def test_domains(value: str) -> None:
-    assert model.check_domain(value) == value
-
-
-@pytest.mark.parametrize("value", ["", ".", "a.", ".a", "a..b", "a.-b", "Main", "a/b", ".".join(["a" * 63] * 4), "a.b\n", None])
-def test_what_is_no_domain(value: str) -> None:
-    with pytest.raises(errors.InvalidName):
-        model.check_domain(value)
-
-
 @pytest.mark.parametrize("value", ["f", "images.thumbnail", "App.Make_it-2", "a" * 128, "_x"])
 def test_kinds(value: str) -> None:
     assert model.check_kind(value) == value
@@ -63,21 +41,6 @@ def test_too_many_tags_and_a_text_for_a_list() -> None:
         model.check_tags((*tags, "more"))
     with pytest.raises(errors.InvalidInput, match="list"):
         model.check_tags("abc")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("domain", "root", "inside"),
-    [
-        ("acme", "acme", True),
-        ("team.acme", "acme", True),
-        ("a.team.acme", "acme", True),
-        ("acme", "team.acme", False),
-        ("xacme", "acme", False),
-        ("acme.team", "acme", False),
-    ],
-)
-def test_a_domain_is_inside_its_root(domain: str, root: str, inside: bool) -> None:
-    assert model.inside(domain, root) is inside
 
 
 def test_an_id_may_lie_five_minutes_ahead() -> None:

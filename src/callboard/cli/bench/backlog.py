@@ -16,7 +16,7 @@ from typing import Any
 
 from callboard.jobs import engine as seam
 from callboard.jobs import engines, model, states, submission
-from callboard.kit import clock, uuid7
+from callboard.kit import clock, grammar, uuid7
 
 CLAIM = 200
 ROUNDS = 60
@@ -73,7 +73,7 @@ def _fill(engine: seam.Engine, kind: str, jobs: int, *, batch: int = FILL, prior
 def _rate(engine: seam.Engine) -> float:
     """Return jobs/s of claiming and ending, the median of the rounds."""
     node = uuid7.make(_clock.now())
-    take = seam.Take(model.DEFAULT_DOMAIN, model.DEFAULT_QUEUE, model.Lane.LONG, (("bench.noop", (1,)),), CLAIM)
+    take = seam.Take(grammar.DEFAULT_DOMAIN, model.DEFAULT_QUEUE, model.Lane.LONG, (("bench.noop", (1,)),), CLAIM)
     ends: list[seam.Unit] = []
     rates = []
     for _ in range(ROUNDS):

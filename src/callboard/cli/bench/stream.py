@@ -18,6 +18,7 @@ from typing import Any
 from callboard.cli.bench import deployment
 from callboard.cli.bench.apps import app, noop
 from callboard.jobs import engines, hub_hints, model, queue
+from callboard.kit import grammar
 
 BATCH = 500
 AHEAD = 20_000
@@ -61,7 +62,7 @@ async def _submit(store: queue.Queue, seconds: float, batch: int) -> None:
     handle = noop.options(tags=["bench", "stream"])
     args = [{"n": n} for n in range(batch)]
     while time.monotonic() < until:
-        counts = await store.counts(model.DEFAULT_DOMAIN)
+        counts = await store.counts(grammar.DEFAULT_DOMAIN)
         room = AHEAD - sum(count.jobs for count in counts if count.state not in model.TERMINAL)
         if room < batch * SUBMITTERS:
             await asyncio.sleep(0.01)

@@ -17,6 +17,7 @@ from typing import Any
 
 from callboard.jobs import engine as seam
 from callboard.jobs import engines, model, queue
+from callboard.kit import grammar
 
 KEEP = 100_000
 """Finished jobs left in the store."""
@@ -36,7 +37,7 @@ async def sweep(store: str, seconds: float) -> dict[str, Any]:
     began = time.monotonic()
     for second in range(round(seconds) + 1):
         await asyncio.sleep(max(0, began + second - time.monotonic()))
-        counts = await jobs.counts(model.DEFAULT_DOMAIN)
+        counts = await jobs.counts(grammar.DEFAULT_DOMAIN)
         finished.append(removed[0] + sum(count.jobs for count in counts if count.state in model.TERMINAL))
         largest = max(largest, os.stat(log).st_size)
     for task in tasks:
@@ -48,7 +49,7 @@ async def sweep(store: str, seconds: float) -> dict[str, Any]:
 
 async def _remove(jobs: queue.Queue, removed: list[int]) -> None:
     while True:
-        op = seam.Purge(model.DEFAULT_DOMAIN, before=0, keep=KEEP, spare=jobs.clock.now(), limit=LIMIT)
+        op = seam.Purge(grammar.DEFAULT_DOMAIN, before=0, keep=KEEP, spare=jobs.clock.now(), limit=LIMIT)
         (result,) = await jobs.write([(op,)])
         gone = result[0].jobs if isinstance(result, tuple) and isinstance(result[0], seam.Purged) else 0
         removed[0] += gone
@@ -58,9 +59,9 @@ async def _remove(jobs: queue.Queue, removed: list[int]) -> None:
 
 async def _list(jobs: queue.Queue, listed: list[int]) -> None:
     filters = [
-        seam.Filter(domain=model.DEFAULT_DOMAIN),
-        seam.Filter(domain=model.DEFAULT_DOMAIN, tag="stream"),
-        seam.Filter(domain=model.DEFAULT_DOMAIN, states=frozenset({model.State.COMPLETED})),
+        seam.Filter(domain=grammar.DEFAULT_DOMAIN),
+        seam.Filter(domain=grammar.DEFAULT_DOMAIN, tag="stream"),
+        seam.Filter(domain=grammar.DEFAULT_DOMAIN, states=frozenset({model.State.COMPLETED})),
     ]
     while True:
         for filter in filters:

@@ -10,8 +10,8 @@ import asyncio
 from typing import Final
 
 from callboard import errors
-from callboard.jobs import model
 from callboard.jobs import queue as queues
+from callboard.kit import grammar
 
 STALL_NS: Final = 30_000_000_000
 """How long units may wait without the writer finishing a commit, well or not."""
@@ -54,7 +54,7 @@ class Health:
     async def _probe(self) -> str:
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                await self._queue.document(model.DEFAULT_DOMAIN, "probe")
+                await self._queue.document(grammar.DEFAULT_DOMAIN, "probe")
         except (errors.StoreError, TimeoutError):
             return "unavailable"
         return "ok"

@@ -16,8 +16,9 @@ from typing import Final
 import msgspec
 
 from callboard import errors
-from callboard.jobs import hints, model
+from callboard.jobs import hints
 from callboard.jobs import queue as queues
+from callboard.kit import grammar
 
 SUBMIT: Final = "jobs:submit"
 READ: Final = "jobs:read"
@@ -30,7 +31,7 @@ MAX_AGE_NS: Final = 4_000_000_000
 """How long a key that was looked up is believed without asking again, when no hint tells of its revocation."""
 MAX_CACHED: Final = 10_000
 PREFIX: Final = "keys/"
-_DOMAIN: Final = model.DEFAULT_DOMAIN
+_DOMAIN: Final = grammar.DEFAULT_DOMAIN
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +56,7 @@ class Grant(msgspec.Struct, frozen=True):
     @property
     def home(self) -> str:
         """The domain that is meant when a request names none: the key's own, or the default one for a key to all."""
-        return model.DEFAULT_DOMAIN if self.domain == model.ROOT_DOMAIN else self.domain
+        return grammar.DEFAULT_DOMAIN if self.domain == grammar.ROOT_DOMAIN else self.domain
 
     def check_scope(self, scope: str) -> None:
         """Raise Forbidden when the key lacks the scope."""
@@ -64,7 +65,7 @@ class Grant(msgspec.Struct, frozen=True):
 
     def check_domain(self, domain: str) -> str:
         """Return a domain that the key reaches, or raise InvalidName or Forbidden."""
-        if domain != self.domain and not model.inside(model.check_domain(domain), self.domain):
+        if domain != self.domain and not grammar.inside(grammar.check_domain(domain), self.domain):
             raise errors.Forbidden(f"key {self.key_id} reaches domain {self.domain} and what is inside it, not {domain:.80}")
         return domain
 
@@ -85,7 +86,7 @@ async def create(queue: queues.Queue, name: str, scopes: Iterable[str], domain: 
     record = Record(
         name=name,
         scopes=record_scopes,
-        domain=domain if domain == model.ROOT_DOMAIN else model.check_domain(domain),
+        domain=domain if domain == grammar.ROOT_DOMAIN else grammar.check_domain(domain),
         hash=_hash(secret),
         created_at=queue.clock.now(),
     )
@@ -96,9 +97,9 @@ async def create(queue: queues.Queue, name: str, scopes: Iterable[str], domain: 
 async def ensure_admin(queue: queues.Queue) -> str | None:
     """Make an admin key that reaches all domains if there is none that is valid; return its token, or None if there is one."""
     for _, record in await listed(queue):
-        if ADMIN in record.scopes and record.revoked_at is None and record.domain == model.ROOT_DOMAIN:
+        if ADMIN in record.scopes and record.revoked_at is None and record.domain == grammar.ROOT_DOMAIN:
             return None
-    _, _, token = await create(queue, "first admin", [ADMIN], model.ROOT_DOMAIN)
+    _, _, token = await create(queue, "first admin", [ADMIN], grammar.ROOT_DOMAIN)
     return token
 
 
@@ -113,7 +114,7 @@ async def revoke(queue: queues.Queue, grant: Grant, key_id: str) -> Record:
     """Revoke a key for good; twice is the same. Raises NotFound for one that is unknown or out of the grant's reach."""
     document = await queue.document(_DOMAIN, PREFIX + key_id)
     record = _decoder.decode(document.body) if document.body else None
-    if record is None or not model.inside(record.domain, grant.domain):
+    if record is None or not grammar.inside(record.domain, grant.domain):
         raise errors.NotFound(f"there is no key {key_id!r:.40}: list the keys to see their ids")
     if record.revoked_at is None:
         record = msgspec.structs.replace(record, revoked_at=queue.clock.now())

@@ -14,6 +14,7 @@ from callboard import errors
 from callboard.jobs import lanes, model
 from callboard.jobs import queue as queues
 from callboard.kit import beat as beats
+from callboard.kit import grammar
 from callboard.roles import role
 from callboard.roles.worker import claims, loop, processes, runs, threads
 from callboard.roles.worker.run import Place, Why
@@ -41,7 +42,7 @@ class Worker(role.Role):
         *,
         node: bytes,
         slots: int,
-        domains: Sequence[str] = (model.DEFAULT_DOMAIN,),
+        domains: Sequence[str] = (grammar.DEFAULT_DOMAIN,),
         queues: Sequence[str] | None = None,
         short_floor: int | None = None,
         beat: beats.Beat | None = None,

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from callboard import errors
-from callboard.jobs import hints, model
+from callboard.jobs import hints
 from callboard.jobs import queue as queues
 from callboard.jobs.engines import memory
-from callboard.kit import clock
+from callboard.kit import clock, grammar
 from callboard.roles.gateway import keys
 
 
@@ -50,7 +50,7 @@ async def test_admin_implies_all(queue, ring):
 async def test_only_a_hash_is_stored(queue):
     _, _, token = await keys.create(queue, "robot", ["jobs:read"], "main")
     secret = token.rpartition("_")[2]
-    (document,) = await queue.documents(model.DEFAULT_DOMAIN, "keys/")
+    (document,) = await queue.documents(grammar.DEFAULT_DOMAIN, "keys/")
     assert secret.encode() not in document.body
 
 
@@ -126,7 +126,7 @@ async def test_a_key_read_before_its_revocation_is_not_kept(queue, ring, monkeyp
 
     async def crossed(domain, path):
         found = await read(domain, path)
-        queue.hints.publish(hints.Hint(documents=((model.DEFAULT_DOMAIN, f"keys/{key_id}"),)))
+        queue.hints.publish(hints.Hint(documents=((grammar.DEFAULT_DOMAIN, f"keys/{key_id}"),)))
         return found
 
     monkeypatch.setattr(queue, "document", crossed)
@@ -173,7 +173,7 @@ async def test_the_first_admin_key_is_made_once(queue, ring):
     assert (await ring.grant(bearer(token))).scopes == {"admin"}
     assert await keys.ensure_admin(queue) is None
     ((key_id, _),) = await keys.listed(queue)
-    await keys.revoke(queue, keys.Grant("x", model.ROOT_DOMAIN, frozenset({"admin"})), key_id)
+    await keys.revoke(queue, keys.Grant("x", grammar.ROOT_DOMAIN, frozenset({"admin"})), key_id)
     assert await keys.ensure_admin(queue) not in (None, token), "a revoked one is no admin key"
 
 

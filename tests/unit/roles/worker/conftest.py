@@ -14,7 +14,7 @@ from callboard.jobs import engine as seam
 from callboard.jobs import model, submission
 from callboard.jobs import queue as queues
 from callboard.jobs.engines import memory
-from callboard.kit import uuid7
+from callboard.kit import grammar, uuid7
 from callboard.roles import worker
 
 Until = Callable[..., Awaitable[None]]
@@ -84,13 +84,13 @@ class Yard:
         return job.id
 
     async def job(self, id: bytes) -> model.Job:
-        job = await self.queue.get(model.DEFAULT_DOMAIN, id)
+        job = await self.queue.get(grammar.DEFAULT_DOMAIN, id)
         assert job is not None
         return job
 
     async def end(self, id: bytes) -> model.Job:
         """The job, once it is finished."""
-        job = await self.queue.wait(model.DEFAULT_DOMAIN, id, 10)
+        job = await self.queue.wait(grammar.DEFAULT_DOMAIN, id, 10)
         assert job is not None
         assert job.finished, job
         return job
@@ -102,7 +102,7 @@ class Yard:
         return None if job.result is None else msgspec.msgpack.decode(job.result)
 
     async def errors(self, id: bytes) -> list[model.AttemptError]:
-        return await self.queue.attempt_errors(model.DEFAULT_DOMAIN, id)
+        return await self.queue.attempt_errors(grammar.DEFAULT_DOMAIN, id)
 
     async def becomes(self, id: bytes, state: model.State) -> model.Job:
         """The job, once it is in a state."""

@@ -10,8 +10,8 @@ import threading
 import weakref
 
 from callboard import errors
-from callboard.jobs import model
 from callboard.jobs.engines.memory import engine
+from callboard.kit import grammar
 
 _named: weakref.WeakValueDictionary[str, engine.Store] = weakref.WeakValueDictionary()
 _naming = threading.Lock()
@@ -23,7 +23,7 @@ def open(url: str) -> engine.MemoryEngine:
     if not name:
         return engine.MemoryEngine(engine.Store())
     try:
-        model.check_label(name, "name")
+        grammar.check_label(name, "name")
     except errors.InvalidName:
         raise errors.InvalidSetting(f"store {url!r:.80} is not 'memory:' or 'memory:NAME', NAME of a-z, 0-9 and '-'") from None
     with _naming:

@@ -13,6 +13,7 @@ from callboard.jobs import engine as seam
 from callboard.jobs import model
 from callboard.jobs.engines.memory import verbs
 from callboard.jobs.engines.memory.tables import NEVER, Key, Tables
+from callboard.kit import grammar
 
 LOOKED_AT: Final = 2_000
 """Jobs that one page of `find` looks at, at most."""
@@ -76,7 +77,7 @@ class MemoryEngine:
             return [
                 model.Count(inner, queue, kind, lane, state, number)
                 for inner, numbers in store.tables.numbers.items()
-                if inner == domain or (subtree and model.inside(inner, domain))
+                if inner == domain or (subtree and grammar.inside(inner, domain))
                 for (queue, kind, lane, state), number in numbers.items()
             ]
 
@@ -150,7 +151,7 @@ def _newest(tables: Tables, filter: seam.Filter, cursor: bytes | None) -> Iterat
     below = None if cursor is None else _read_cursor(cursor)
     domains = [filter.domain]
     if filter.subtree:
-        domains = [domain for domain in tables.ids if model.inside(domain, filter.domain)]
+        domains = [domain for domain in tables.ids if grammar.inside(domain, filter.domain)]
     merged = heapq.merge(*(_below(tables, domain, below) for domain in domains), reverse=True)
     return ((domain, id) for id, domain in merged)
 
@@ -168,7 +169,7 @@ def _below(tables: Tables, domain: str, below: tuple[bytes, str] | None) -> Iter
 def _read_cursor(cursor: bytes) -> tuple[bytes, str]:
     try:
         domain = cursor[16:].decode()
-        return cursor[:16], model.check_domain(domain)
+        return cursor[:16], grammar.check_domain(domain)
     except (UnicodeDecodeError, errors.InvalidName):
         raise errors.InvalidInput("the cursor is not one that a page gave: begin again without it") from None
 

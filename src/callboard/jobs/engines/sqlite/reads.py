@@ -12,6 +12,7 @@ from callboard import errors
 from callboard.jobs import engine as seam
 from callboard.jobs import model
 from callboard.jobs.engines.sqlite import routes, schema
+from callboard.kit import grammar
 
 SCAN: Final = 5_000
 """Jobs looked at for one page, at most."""
@@ -154,7 +155,7 @@ class Reads:
         totals: dict[tuple[str, str, str, model.Lane, model.State], int] = {}
         for number, state, jobs in self._db.execute("SELECT route, state, jobs FROM counts WHERE jobs > 0"):
             route = self._routes.by_number[number]
-            if route.name == domain or (subtree and model.inside(route.name, domain)):
+            if route.name == domain or (subtree and grammar.inside(route.name, domain)):
                 key = (route.name, route.queue, route.kind, route.lane, schema.STATES[state])
                 totals[key] = totals.get(key, 0) + jobs
         return [model.Count(*key, jobs) for key, jobs in sorted(totals.items())]
@@ -207,10 +208,10 @@ def _order(job: model.Job) -> tuple[bytes, str]:
 
 def _read_cursor(cursor: bytes) -> tuple[bytes, str]:
     try:
-        return cursor[:16], model.check_domain(cursor[16:].decode())
+        return cursor[:16], grammar.check_domain(cursor[16:].decode())
     except (UnicodeDecodeError, errors.InvalidName):
         raise errors.InvalidInput("the cursor is not one that a page gave: begin again without it") from None
 
 
 def _in_domain(name: str, filter: seam.Filter) -> bool:
-    return name == filter.domain or (filter.subtree and model.inside(name, filter.domain))
+    return name == filter.domain or (filter.subtree and grammar.inside(name, filter.domain))

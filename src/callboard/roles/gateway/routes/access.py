@@ -9,7 +9,7 @@ from litestar import delete, get, post
 from litestar.params import FromPath, RawBody
 
 from callboard.http import shapes
-from callboard.jobs import model
+from callboard.kit import grammar
 from callboard.roles.gateway import desk as desks
 from callboard.roles.gateway import intake, keys, views
 
@@ -33,7 +33,7 @@ async def create(desk: desks.TheDesk, caller: desks.TheCaller, body: RawBody) ->
 async def listed(desk: desks.TheDesk, caller: desks.TheCaller) -> shapes.Keys:
     reach = caller.grant.domain if caller.domain == caller.grant.home else caller.domain
     found = await keys.listed(desk.queue)
-    return shapes.Keys([views.key(id, record) for id, record in found if model.inside(record.domain, reach)])
+    return shapes.Keys([views.key(id, record) for id, record in found if grammar.inside(record.domain, reach)])
 
 
 @delete(

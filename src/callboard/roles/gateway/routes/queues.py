@@ -8,7 +8,7 @@ from litestar import get, post
 from litestar.params import FromPath
 
 from callboard.http import shapes
-from callboard.jobs import model
+from callboard.kit import grammar
 from callboard.roles.gateway import desk as desks
 from callboard.roles.gateway import keys, views
 
@@ -28,13 +28,13 @@ async def listed(desk: desks.TheDesk, caller: desks.TheCaller) -> shapes.Queues:
     opt={"scope": keys.MANAGE},
 )
 async def pause(desk: desks.TheDesk, caller: desks.TheCaller, queue_name: FromPath[str]) -> shapes.Paused:
-    await desk.queue.pause(caller.domain, model.check_label(queue_name, "queue"), True)
+    await desk.queue.pause(caller.domain, grammar.check_label(queue_name, "queue"), True)
     return shapes.Paused(queue_name, True)
 
 
 @post("/v1/queues/{queue_name:str}/resume", status_code=200, summary="Resume a queue", opt={"scope": keys.MANAGE})
 async def resume(desk: desks.TheDesk, caller: desks.TheCaller, queue_name: FromPath[str]) -> shapes.Paused:
-    await desk.queue.pause(caller.domain, model.check_label(queue_name, "queue"), False)
+    await desk.queue.pause(caller.domain, grammar.check_label(queue_name, "queue"), False)
     return shapes.Paused(queue_name, False)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from callboard.jobs import engine as seam
 from callboard.jobs import model, states
-from callboard.kit import clock, uuid7
+from callboard.kit import clock, grammar, uuid7
 
 Open = Callable[[], seam.Engine]
 
@@ -75,7 +75,7 @@ def job(*, now: int = NOW, **fields: Any) -> model.Job:
 def take(*kinds: str, limit: int = 1000, **fields: Any) -> seam.Take:
     """Return a take of version 1 of some kinds, of the default domain, queue and lane if not said otherwise."""
     versions = fields.pop("versions", (1,))
-    given: dict[str, Any] = {"domain": model.DEFAULT_DOMAIN, "queue": model.DEFAULT_QUEUE, "lane": model.Lane.LONG} | fields
+    given: dict[str, Any] = {"domain": grammar.DEFAULT_DOMAIN, "queue": model.DEFAULT_QUEUE, "lane": model.Lane.LONG} | fields
     return seam.Take(kinds=tuple((kind, versions) for kind in kinds or (KIND,)), limit=limit, **given)
 
 
@@ -194,7 +194,7 @@ class Bench:
                 return found
         raise AssertionError("the cursors do not come to an end")
 
-    def count(self, domain: str = model.DEFAULT_DOMAIN, *, subtree: bool = False) -> dict[str, int]:
+    def count(self, domain: str = grammar.DEFAULT_DOMAIN, *, subtree: bool = False) -> dict[str, int]:
         """Return how many jobs are in each state, zeros left out."""
         numbers: dict[str, int] = {}
         for row in self.engine.counts(domain, subtree):
