@@ -27,7 +27,31 @@
     │   ├── StoreCorrupt        store_corrupt        the database file is damaged
     │   ├── StoreForeign        store_foreign        the database belongs to another program
     │   └── StoreTooNew         store_too_new        written by a newer Callboard
-    ├── Unreachable             unreachable          no gateway answered; a retry may help
+    ├── Unreachable             unreachable          no gateway, or no node, answered at its address; a retry may help
+    ├── CallError               call_error           a call to a name went wrong; `data["ran"]` says whether it was begun
+    │   ├── UnknownName         unknown_name         nobody alive has a service or role of this name
+    │   ├── UnknownMethod       unknown_method       the name has no such method, or does not expose it
+    │   ├── DomainNotServed     domain_not_served    no group serves the domain, or another group does
+    │   ├── InterfaceConflict   interface_conflict   instances of one name say different things of its methods
+    │   ├── NotActive           not_active           the name has no active instance just now; a retry may help
+    │   ├── WrongEpoch          wrong_epoch          meant for another epoch than the instance's own; a retry may help
+    │   ├── LeaseUnconfirmed    lease_unconfirmed    active by its last knowledge, which is too old; a retry may help
+    │   ├── DeadlineExceeded    deadline_exceeded    no answer within the time that the caller gave
+    │   ├── ConnectionLost      connection_lost      the connection broke before the answer; a retry may help
+    │   ├── Overloaded          overloaded           too many requests wait there already; a retry may help
+    │   ├── InvalidResult       invalid_result       what the method returned does not fit its annotation, or no payload
+    │   ├── AnsweredTwice       answered_twice       a recipient answered one request twice: none of it can be trusted
+    │   └── ServiceError        service_failed       the method raised; services make subclasses with codes of their own
+    ├── WireRefused             wire_refused         two nodes do not talk to each other
+    │   ├── WrongCluster        wrong_cluster        the other node belongs to another cluster
+    │   ├── WrongSecret         wrong_secret         the other node does not know the secret
+    │   ├── WrongCertificate    wrong_certificate    the other server's certificate is none of this cluster's
+    │   ├── WrongVersion        wrong_version        no version of the protocol that both speak
+    │   ├── WrongNode           wrong_node           another node than the expected one answers at the address
+    │   └── MalformedFrame      malformed_frame      what came over the wire makes no sense
+    ├── CoordinationError
+    │   ├── CoordinationUnavailable coordination_unavailable out of reach for now; a retry may help
+    │   └── CoordinationConflict    coordination_conflict    a guard did not hold: somebody else was first
     └── StartupError
         ├── PortInUse           port_in_use          another process listens there
         ├── DataUnusable        data_unusable        the data directory cannot be used
@@ -235,10 +259,161 @@ class StoreTooNew(StoreError):
 
 
 class Unreachable(CallboardError):
-    """Raised by a client when no gateway answered within the retry budget."""
+    """Raised by a client when no gateway answered within the retry budget, and when no node answers at an address."""
 
     code = "unreachable"
     retryable = True
+
+
+class CallError(CallboardError):
+    """Base of what goes wrong with a call. `data["ran"]`: `no` (surely not begun), `yes`, or `unknown`."""
+
+    code = "call_error"
+
+
+class UnknownName(CallError):
+    """Raised when nobody alive has a service or role of this name, or the exact instance is gone."""
+
+    code = "unknown_name"
+
+
+class UnknownMethod(CallError):
+    """Raised when a name has no such method, or does not expose it."""
+
+    code = "unknown_method"
+
+
+class DomainNotServed(CallError):
+    """Raised when no group serves a domain (`data["groups"]` lists them), or another group than the one that was asked."""
+
+    code = "domain_not_served"
+
+
+class InterfaceConflict(CallError):
+    """Raised when instances of one service declare different interfaces: two programs took the same name."""
+
+    code = "interface_conflict"
+
+
+class NotActive(CallError):
+    """Raised when a name has no active instance just now, or a standby was asked."""
+
+    code = "not_active"
+    retryable = True
+
+
+class WrongEpoch(CallError):
+    """Raised by an instance that is asked under another epoch than its own; `data["epoch"]` is its own."""
+
+    code = "wrong_epoch"
+    retryable = True
+
+
+class LeaseUnconfirmed(CallError):
+    """Raised by an active instance whose office was not confirmed for so long that another one may have taken it."""
+
+    code = "lease_unconfirmed"
+    retryable = True
+
+
+class DeadlineExceeded(CallError):
+    """Raised when there was no answer within the time that the caller gave."""
+
+    code = "deadline_exceeded"
+
+
+class ConnectionLost(CallError):
+    """Raised when the connection broke before the answer; `data["ran"]` is `unknown` once the request was sent."""
+
+    code = "connection_lost"
+    retryable = True
+
+
+class Overloaded(CallError):
+    """Raised when too many requests wait for a node, here or there."""
+
+    code = "overloaded"
+    retryable = True
+
+
+class InvalidResult(CallError):
+    """Raised when what a method returned does not fit its annotation, cannot be encoded, or is too large."""
+
+    code = "invalid_result"
+
+
+class AnsweredTwice(CallError):
+    """Raised when a recipient answered one request twice."""
+
+    code = "answered_twice"
+
+
+class ServiceError(CallError):
+    """Raised when a method raised. Services raise subclasses that have a `code` of their own: code, message and data reach the
+    caller, as a ServiceError with that code where the class is unknown. Other exceptions arrive as `service_failed`."""
+
+    code = "service_failed"
+
+
+class WireRefused(CallboardError):
+    """Base of why two nodes do not talk to each other."""
+
+    code = "wire_refused"
+
+
+class WrongCluster(WireRefused):
+    """Raised when the other node belongs to another cluster."""
+
+    code = "wrong_cluster"
+
+
+class WrongSecret(WireRefused):
+    """Raised when the other node cannot prove that it knows the secret of the node it talks to."""
+
+    code = "wrong_secret"
+
+
+class WrongCertificate(WireRefused):
+    """Raised when the other server's certificate is missing, expired, or none of this cluster's."""
+
+    code = "wrong_certificate"
+
+
+class WrongVersion(WireRefused):
+    """Raised when two nodes have no version of the protocol in common."""
+
+    code = "wrong_version"
+
+
+class WrongNode(WireRefused):
+    """Raised when another node than the expected one answers at an address: the expected one is dead."""
+
+    code = "wrong_node"
+
+
+class MalformedFrame(WireRefused):
+    """Raised when what came over the wire makes no sense, or is over the limit."""
+
+    code = "malformed_frame"
+
+
+class CoordinationError(CallboardError):
+    """Base of what an engine of coordination raises."""
+
+    code = "coordination_error"
+
+
+class CoordinationUnavailable(CoordinationError):
+    """Raised when coordination is out of reach for now. What was asked may have happened: read before repeating it."""
+
+    code = "coordination_unavailable"
+    retryable = True
+
+
+class CoordinationConflict(CoordinationError):
+    """Raised when a guard did not hold; nothing was applied. `data["path"]` names the entry."""
+
+    code = "coordination_conflict"
 
 
 class StartupError(CallboardError):
@@ -281,3 +456,28 @@ class AppNotFound(StartupError):
     """Raised when MODULE:APP cannot be imported or is not a Callboard."""
 
     code = "app_not_found"
+
+
+def by_code() -> dict[str, type[CallboardError]]:
+    """Return the classes of this tree by their code: what turns an error that travelled back into an exception."""
+    found: dict[str, type[CallboardError]] = {}
+    waiting: list[type[CallboardError]] = [CallboardError]
+    while waiting:
+        cls = waiting.pop()
+        if cls.__module__ == __name__:
+            found.setdefault(cls.code, cls)
+            waiting += cls.__subclasses__()
+    return found
+
+
+def restored(code: str, message: str, retryable: bool, data: dict[str, Any]) -> CallboardError:
+    """Return the exception for an error that travelled: of its class, or a ServiceError that carries a code nobody here knows."""
+    cls = _BY_CODE.get(code)
+    if cls is not None:
+        return cls(message, **data)
+    made = ServiceError(message, **data)
+    made.code, made.retryable = code, retryable  # type: ignore[misc]  # Of this occurrence: the class is the service's own.
+    return made
+
+
+_BY_CODE = by_code()

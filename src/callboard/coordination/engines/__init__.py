@@ -1,13 +1,26 @@
-"""Engines of coordination. One machine needs no more than `local`: a directory."""
+"""Engines of coordination by URL: `local:///directory`, `memory:`, `zookeeper://host:port,host:port/path`, and whatever else is
+installed as `callboard.coordination.engines`. Opening connects to nothing; beginning a session does."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib import metadata
 
+from callboard import errors
 from callboard.coordination import engine as seam
-from callboard.coordination.engines import local
+
+GROUP = "callboard.coordination.engines"
 
 
-def open(directory: Path) -> seam.Engine:
-    """Return the coordination that lives in a directory, making the directory if needed. Raises DataUnusable."""
-    return local.LocalEngine(directory)
+def open(url: str, *, session_seconds: float = 3.0) -> seam.Engine:
+    """Open an engine. The scheme names an entry point of group `callboard.coordination.engines`, called with the URL and
+    `session_seconds`: how long a silent session is to live, as asked for (see `Session.granted_seconds` for what was granted).
+
+    Raises InvalidSetting for a URL that no installed engine knows, or that its engine cannot read.
+    """
+    scheme, colon, _ = url.partition(":")
+    found = {point.name: point for point in metadata.entry_points(group=GROUP)}
+    if not colon or scheme not in found:
+        known = ", ".join(sorted(found))
+        raise errors.InvalidSetting(f"coordination {url!r} has no engine: begin the URL with one of {known}")
+    engine: seam.Engine = found[scheme].load()(url, session_seconds=session_seconds)
+    return engine

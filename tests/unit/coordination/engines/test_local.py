@@ -1,194 +1,230 @@
-"""Sessions live exactly as long as the processes that hold them, and their entries with them."""
+"""What only the local engine has: a directory, and what may be wrong with it."""
 
+import asyncio
+import contextlib
+import fcntl
 import os
-import signal
-import subprocess
-import sys
-import threading
+import stat
 
 import pytest
 
 from callboard import errors
+from callboard.coordination import engine as seam
 from callboard.coordination import engines
-from callboard.coordination.engines import local
+from callboard.coordination.engines.local import book, engine, lookout
 
-HOLD = """
-import sys
-from pathlib import Path
-from callboard.coordination.engines import local
-session = local.LocalEngine(Path(sys.argv[1])).session(sys.argv[2])
-session.put("nodes/" + sys.argv[2], b"from another process")
-print("held", flush=True)
-sys.stdin.read()
-"""
+
+class Place:
+    """A directory, and sessions on it, each of an engine of its own."""
+
+    def __init__(self, path):
+        self.path = path
+        self.made = []
+
+    async def session(self, name):
+        opened = engines.open(f"local://{self.path}", session_seconds=0.6)
+        self.made.append(opened)
+        return await opened.session(name)
+
+    async def close(self):
+        for each in self.made:
+            await each.close()
+            await each.close()
+
+    def written(self):
+        return {each: (each.stat().st_mtime_ns, each.stat().st_ino) for each in self.path.rglob("*")}
 
 
 @pytest.fixture
-def engine(tmp_path):
-    return engines.open(tmp_path / "coordination")
+async def place(tmp_path):
+    made = Place(tmp_path / "a b" / "coordination")
+    yield made
+    await made.close()
 
 
-@pytest.fixture
-def holder(tmp_path):
-    """Start a process that holds a session until its input ends."""
-    made = []
-
-    def start(name):
-        child = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(tmp_path / "coordination"), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        made.append(child)
-        assert child.stdout.readline() == b"held\n"
-        return child
-
-    yield start
-    for child in made:
-        child.kill()
-        child.communicate()
+async def test_files_are_for_their_owner_and_go_when_nobody_is_there(place):
+    session = await place.session("node-a")
+    await session.apply([seam.Create("x/y", b"")])
+    assert stat.S_IMODE(place.path.stat().st_mode) | 0o700 == stat.S_IMODE(place.path.stat().st_mode)
+    assert {stat.S_IMODE(each.stat().st_mode) for each in place.path.rglob("*") if each.is_file()} == {0o600}
+    assert [each.name for each in (place.path / "sessions").iterdir()] == ["node-a.lock"]
+    await session.close()
+    assert list((place.path / "sessions").iterdir()) == []
 
 
-def test_entries_are_listed_while_the_session_lives(engine):
-    session = engine.session("node-1")
-    session.put("nodes/1", b"a")
-    session.put("nodes/1", b"b")
-    session.put("other", b"c")
-    assert [(entry.path, entry.body, entry.session) for entry in engine.entries("nodes/")] == [("nodes/1", b"b", "node-1")]
-    session.remove("nodes/1")
-    session.remove("nodes/1")
-    assert [entry.path for entry in engine.entries("")] == ["other"]
-    session.close()
-    session.close()
-    assert engine.entries("") == [] and engine.sessions() == set()
+async def test_nothing_is_written_at_rest_nor_by_a_confirmation(place, eventually):
+    session, other = await place.session("node-a"), await place.session("node-b")
+    number = (await session.apply([seam.Create("x/y", b"")]))[0]
+    await other.entries("x")
+    before = place.written()
+    for _ in range(10):
+        await session.apply([seam.Check("x/y", number), seam.Absent("x/z")])
+        await other.entries("x")
+        await other.sessions()
+    with pytest.raises(errors.CoordinationConflict):
+        await session.apply([seam.Create("x/new", b""), seam.Absent("x/y")])
+    await other.end("node-nobody")
+    after = place.written()
+    lock = place.path / "lock"
+    assert {path: after[path] for path in after if path != lock} == {path: before[path] for path in before if path != lock}
 
 
-def test_a_name_is_held_once(engine, tmp_path):
-    session = engine.session("agent")
-    with pytest.raises(errors.AlreadyRunning):
-        engine.session("agent")
-    with pytest.raises(errors.AlreadyRunning):
-        engines.open(tmp_path / "coordination").session("agent")
-    session.close()
-    engine.session("agent").close()
+async def test_numbers_are_on_disk_before_anybody_hears_of_them(place, monkeypatch):
+    """Synced: the content before the file takes its place, and the directory after it."""
+    session = await place.session("node-a")
+    synced, fsync = [], os.fsync
+
+    def noted(descriptor):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    await session.apply([seam.Create("x/y", b"")])
+    assert synced == [str(place.path / "book.json.new"), str(place.path)]
 
 
-def test_a_name_held_by_another_process_is_refused(engine, holder):
-    holder("agent")
-    with pytest.raises(errors.AlreadyRunning):
-        engine.session("agent")
+async def test_a_lost_book_is_replaced_by_one_whose_numbers_are_greater(place):
+    session = await place.session("node-a")
+    number = (await session.apply([seam.Create("x/y", b"")]))[0]
+    await session.close()
+    os.truncate(place.path / "book.json", 7)
+    with pytest.raises(errors.DataUnusable, match=r"damaged or foreign .* stop what runs here and remove it"):
+        await place.session("node-a")
+    (place.path / "book.json").unlink()
+    await asyncio.sleep(1.0)  # Numbers of a new book begin with the second in which it is made.
+    again = await place.session("node-a")
+    assert (await again.apply([seam.Create("x/y", b"")]))[0] > number
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_session_ends_with_its_process(engine, holder, number):
-    child = holder("node-1")
-    assert engine.sessions() == {"node-1"}
-    assert [entry.body for entry in engine.entries("nodes/")] == [b"from another process"]
-    child.send_signal(number)
-    child.wait()
-    assert engine.sessions() == set() and engine.entries("") == []
-    again = engine.session("node-1")
-    assert engine.entries("") == []  # What the dead one said is not said again.
-    again.close()
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("[]", "damaged or foreign"),
+        ('{"name": "something else"}', "damaged or foreign"),
+        ('{"coordination": 2, "number": 1, "sessions": {}, "entries": {}, "changes": {}}', "version 2.*newer release"),
+    ],
+)
+async def test_what_is_no_book_is_refused(place, text, match):
+    place.path.mkdir(parents=True)
+    (place.path / "book.json").write_text(text)
+    with pytest.raises(errors.DataUnusable, match=match):
+        await place.session("node-a")
+    assert (place.path / "book.json").read_text() == text
 
 
-def test_a_stopped_process_keeps_its_session(engine, holder):
-    child = holder("node-1")
-    child.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
-    assert engine.sessions() == {"node-1"}
+async def test_a_place_that_is_none_is_refused(place, tmp_path):
+    (tmp_path / "a b").write_text("a file")
+    with pytest.raises(errors.DataUnusable, match="cannot be used"):
+        await place.session("node-a")
 
 
-def test_asking_never_takes_the_lock(engine, tmp_path):
-    """However often others ask, whoever wants the session gets it."""
-    over = threading.Event()
-
-    def ask():
-        mine = engines.open(tmp_path / "coordination")
-        while not over.is_set():
-            mine.sessions()
-
-    askers = [threading.Thread(target=ask) for _ in range(3)]
-    for asker in askers:
-        asker.start()
-    try:
-        for _ in range(200):
-            engine.session("agent").close()
-    finally:
-        over.set()
-        for asker in askers:
-            asker.join()
+async def test_a_book_that_is_damaged_later_is_an_outage(place, eventually):
+    session = await place.session("node-a")
+    states = []
+    session.follow(states.append)
+    number = (await session.apply([seam.Create("x/y", b"")]))[0]
+    whole = (place.path / "book.json").read_bytes()
+    (place.path / "book.json").write_bytes(b"{")
+    with pytest.raises(errors.CoordinationUnavailable, match="damaged"):
+        await session.apply([seam.Check("x/y", number)])
+    await eventually(lambda: session.state is seam.State.SUSPENDED)
+    (place.path / "book.json").write_bytes(whole)
+    await eventually(lambda: session.state is seam.State.CONNECTED)
+    assert await session.apply([seam.Check("x/y", number)]) == [number]
+    assert seam.State.LOST not in states
 
 
-def test_a_forked_child_does_not_keep_it_alive(engine):
-    session = engine.session("node-1")
+async def test_a_process_frozen_with_the_lock_in_hand_delays_changes_for_a_bounded_time(place, monkeypatch):
+    """Reading and confirming go on meanwhile, and the loop does."""
+    monkeypatch.setattr(book, "WAIT_SECONDS", 0.2)
+    session = await place.session("node-a")
+    number = (await session.apply([seam.Create("x/y", b"")]))[0]
+    with (place.path / "lock").open("r+b") as file:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, book._FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0))
+        waiting = asyncio.create_task(session.apply([seam.Create("x/z", b"")]))
+        assert await session.apply([seam.Check("x/y", number)]) == [number]
+        assert len(await session.entries("x")) == 1
+        with pytest.raises(errors.CoordinationUnavailable, match="s: wake or kill"):
+            await waiting
+    await session.apply([seam.Create("x/z", b"")])
+
+
+def test_a_forked_child_does_not_keep_the_lock(tmp_path):
+    """It was forked while the lock was held, and closes its copy."""
+    mine = book.Book(tmp_path / "coordination")
+    begun = mine.begin("node-a")
     told, tell = os.pipe()
     wait, release = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(tell, b"x")
-        os.read(wait, 1)
-        os._exit(0)
+    with mine._locked():
+        child = os.fork()
+        if child == 0:
+            os.write(tell, b"x")
+            os.read(wait, 1)
+            os._exit(0)
     try:
         os.read(told, 1)  # It runs, and has closed what it must.
-        session.forget()  # What the kernel does when a process dies: files stay, the lock goes.
-        assert engine.sessions() == set()
+        held = [os.readlink(f"/proc/{child}/fd/{each}") for each in os.listdir(f"/proc/{child}/fd")]
+        assert [each for each in held if each.startswith(str(tmp_path / "coordination"))] == []
     finally:
         os.write(release, b"x")
         os.waitpid(child, 0)
         for descriptor in (told, tell, wait, release):
             os.close(descriptor)
+        begun.lock.close()
 
 
-def test_what_the_dead_left_is_swept_and_what_lives_is_kept(engine, holder, tmp_path):
-    child = holder("node-dead")
-    child.kill()
-    child.wait()
-    live = engine.session("node-live")
-    live.put("nodes/live", b"x")
-    engine.sweep()
-    assert sorted(path.name for path in (tmp_path / "coordination").iterdir()) == ["node-live.json", "node-live.lock"]
-    assert engine.sessions() == {"node-live"}
-    live.close()
+async def test_a_place_that_was_replaced_is_entered_anew(place, eventually):
+    session = await place.session("node-a")
+    states = []
+    session.follow(states.append)
+    await session.apply([seam.Create("x/y", b"")])
+    place.path.rename(place.path.with_name("gone"))
+    place.path.mkdir()
+    (place.path / "sessions").mkdir()
+    other = await place.session("node-b")
+    await eventually(lambda: session.state is seam.State.CONNECTED and seam.State.LOST in states)
+    assert await other.entries("x") == []
+    assert set(await other.sessions()) == {"node-a", "node-b"}
 
 
-def test_two_that_want_a_swept_name_do_not_both_get_it(engine, tmp_path):
-    """A lock on a removed file is worth nothing; whoever gets one asks again."""
-    alone, refused = [], []
-    barrier = threading.Barrier(4)
-    inside = threading.Lock()
+async def test_it_hears_of_changes_when_the_kernel_has_no_watch_left(place, monkeypatch, eventually):
+    def none_left(*_):
+        raise OSError(24, "Too many open files")
 
-    def want():
-        mine = local.LocalEngine(tmp_path / "coordination")
-        barrier.wait()
-        for _ in range(50):
-            try:
-                session = mine.session("agent")
-            except errors.AlreadyRunning:
-                refused.append(True)
-                continue
-            alone.append(inside.acquire(blocking=False))
-            inside.release()
-            session.close()
-
-    wanters = [threading.Thread(target=want) for _ in range(4)]
-    for wanter in wanters:
-        wanter.start()
-    for wanter in wanters:
-        wanter.join()
-    assert len(alone) + len(refused) == 200 and alone and all(alone)
+    monkeypatch.setattr(lookout, "Lookout", none_left)
+    told, session, other = [], await place.session("node-a"), await place.session("node-b")
+    session.watch("x", lambda: told.append(True))
+    await other.apply([seam.Create("x/y", b"")])
+    await eventually(lambda: told)
 
 
-def test_bad_names_and_places_are_refused(engine, tmp_path):
-    with pytest.raises(errors.InvalidName):
-        engine.session("../x")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(errors.DataUnusable, match="cannot be used"):
-        engines.open(tmp_path / "file")
+async def test_two_sessions_of_one_engine(tmp_path, eventually):
+    opened = engine.LocalEngine(tmp_path, session_seconds=0.6)
+    one, two = await opened.session("node-a"), await opened.session("node-b")
+    told = []
+    two.watch("x", lambda: told.append(True))
+    await one.apply([seam.Create("x/y", b"")])
+    await eventually(lambda: told)
+    await one.close()
+    assert await two.entries("x") == [] and set(await two.sessions()) == {"node-b"}
+    await opened.close()
 
 
-def test_entries_that_make_no_sense_are_passed_over(engine, tmp_path):
-    session = engine.session("node-1")
-    (tmp_path / "coordination" / "node-1.json").write_bytes(b"{half")
-    assert engine.entries("") == []
-    session.put("nodes/1", b"\x00\xff")
-    assert engine.entries("")[0].body == b"\x00\xff"
-    session.close()
+async def test_a_session_whose_beginning_was_cut_off_does_not_live_on(place, eventually):
+    await place.session("node-a")
+    beginning = asyncio.create_task(place.session("node-b"))
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        beginning.cancel()
+        await beginning
+    await eventually(lambda: [each.name for each in (place.path / "sessions").iterdir()] == ["node-a.lock"])
+
+
+async def test_the_dead_are_cleared_away_by_who_comes_next(place):
+    session = await place.session("node-a")
+    await session.apply([seam.Create("x/y", b"")])
+    await session.close()
+    other = await place.session("node-b")
+    assert b"node-a" not in (place.path / "book.json").read_bytes()
+    assert await other.entries("x") == []

@@ -1,9 +1,9 @@
-"""Coordination on one machine: a locked file a session. The kernel frees the lock when the process ends, however it ends:
-no clock, no lease, no disk write at rest.
+"""Which processes of one machine live, told by a locked file each, and what they say of themselves. The kernel frees the lock
+when the process ends, however it ends: no clock, no lease, no disk write at rest.
 
-`NAME.lock` is held locked, `NAME.json` beside it holds the entries. The lock is an open file description lock, because such
-a lock can be asked about without being taken (F_OFD_GETLK): no reader is ever mistaken for a holder. A forked child inherits
-the description and would keep a dead parent's session alive: it closes its copy at once.
+`NAME.lock` is held locked, `NAME.json` beside it holds the entries. The lock is an open file description lock, because such a
+lock can be asked about without being taken (F_OFD_GETLK): no reader is ever mistaken for a holder. A forked child inherits the
+description and would keep a dead parent's session alive: it closes its copy at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pathlib import Path
 import msgspec
 
 from callboard import errors
-from callboard.coordination import engine as seam
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}")
 _FLOCK = struct.Struct("@hhqqi4x")
@@ -29,10 +28,16 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, bytes]).decode
 
 
-class LocalEngine:
-    """Sessions in one directory."""
+class Entry(msgspec.Struct, frozen=True):
+    """A fact that somebody alive put: `path` (like `nodes/<hex>`), its content, and the name of the session that holds it."""
 
-    name = "local"
+    path: str
+    body: bytes
+    session: str
+
+
+class ProcessSessions:
+    """Sessions in one directory."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -41,7 +46,7 @@ class LocalEngine:
         except OSError as error:
             raise _unusable(directory, error) from None
 
-    def session(self, name: str) -> LocalSession:
+    def session(self, name: str) -> ProcessSession:
         if not _NAME.fullmatch(name):
             raise errors.InvalidName(f"session {name!r:.80} is not a name: use a-z, 0-9, '.' and '-'")
         path = self._directory / f"{name}.lock"
@@ -52,7 +57,7 @@ class LocalEngine:
             raise _unusable(self._directory, error) from None
         if descriptor < 0:
             raise errors.AlreadyRunning(f"{name!r} lives already, as {path} shows: stop that one, or use another directory")
-        return LocalSession(name, path, descriptor)
+        return ProcessSession(name, path, descriptor)
 
     def sessions(self) -> set[str]:
         try:
@@ -61,12 +66,12 @@ class LocalEngine:
         except OSError as error:  # As when descriptors run out: nobody is declared dead for that.
             raise _unusable(self._directory, error) from None
 
-    def entries(self, prefix: str) -> list[seam.Entry]:
+    def entries(self, prefix: str) -> list[Entry]:
         found = []
         for name in self.sessions():
             for path, body in _read(self._directory / f"{name}.json").items():
                 if path.startswith(prefix):
-                    found.append(seam.Entry(path, body, name))
+                    found.append(Entry(path, body, name))
         return sorted(found, key=lambda entry: entry.path)
 
     def sweep(self) -> None:
@@ -75,10 +80,10 @@ class LocalEngine:
             with contextlib.suppress(OSError):
                 descriptor = _locked(path)
                 if descriptor is not None and descriptor >= 0:
-                    LocalSession(path.stem, path, descriptor).close()
+                    ProcessSession(path.stem, path, descriptor).close()
 
 
-class LocalSession:
+class ProcessSession:
     """A held lock. Its entries are written as one file, replaced whole; they need not survive anything, so nothing is synced."""
 
     def __init__(self, name: str, path: Path, descriptor: int) -> None:
@@ -105,8 +110,9 @@ class LocalSession:
     def close(self) -> None:
         if self._descriptor >= 0:
             with contextlib.suppress(OSError):
-                self._facts.unlink(missing_ok=True)
-                self._path.unlink(missing_ok=True)
+                if _is_at(self._descriptor, self._path):  # Else the directory was replaced: these are another one's.
+                    self._facts.unlink(missing_ok=True)
+                    self._path.unlink(missing_ok=True)
             self.forget()
 
     def forget(self) -> None:
@@ -170,7 +176,7 @@ def _unusable(directory: Path, error: OSError) -> errors.DataUnusable:
     return errors.DataUnusable(f"{directory} cannot be used: {error.strerror}: make it a writable directory, or name another one")
 
 
-_open: weakref.WeakSet[LocalSession] = weakref.WeakSet()
+_open: weakref.WeakSet[ProcessSession] = weakref.WeakSet()
 
 
 def _after_fork() -> None:

@@ -1,0 +1,233 @@
+"""Entries that are kept true, and offices that are taken and left in order. Elections as such: the conformance suite."""
+
+import asyncio
+
+import pytest
+
+from callboard import errors
+from callboard.coordination import election
+from callboard.coordination import engine as seam
+
+
+class Duty:
+    """What an instance does in office, step by step."""
+
+    def __init__(self):
+        self.told = []
+        self.may_begin = asyncio.Event()
+        self.may_begin.set()
+        self.may_leave = asyncio.Event()
+        self.may_leave.set()
+        self.fails = 0
+
+    async def taken(self, epoch):
+        self.told.append(epoch)
+        await self.may_begin.wait()
+        if self.fails:
+            self.fails -= 1
+            raise ValueError("cannot begin")
+
+    async def left(self):
+        self.told.append("left")
+        await self.may_leave.wait()
+
+    def stand(self, presence, order=1, *, preempt=True):
+        body = presence.session.name.encode()
+        return presence.stand("billing", "main", order, body, preempt=preempt, taken=self.taken, left=self.left)
+
+
+@pytest.fixture
+def duty():
+    return Duty()
+
+
+async def test_an_entry_is_declared_changed_and_withdrawn(ground):
+    presence = await ground.presence("node-a")
+    await presence.declare("nodes/a", b"1")
+    number = ground.site.entries["nodes/a"].number
+    await presence.declare("nodes/a", b"2")
+    assert ground.site.entries["nodes/a"] == seam.Entry("nodes/a", b"2", number, "node-a")
+    await presence.withdraw("nodes/a")
+    await presence.withdraw("nodes/a")
+    await presence.withdraw("nodes/never")
+    assert ground.paths() == []
+
+
+async def test_an_entry_is_made_again_when_it_or_its_session_is_gone(ground, eventually):
+    presence, other = await ground.presence("node-a"), await ground.session("node-b")
+    await presence.declare("nodes/a", b"1")
+    first = ground.site.entries["nodes/a"].number
+    await other.apply([seam.Remove("nodes/a", first)])
+    await eventually(lambda: "nodes/a" in ground.site.entries)
+    second = ground.site.entries["nodes/a"].number
+    await other.end("node-a")
+    await eventually(lambda: ground.paths() == ["nodes/a"])
+    assert first < second < ground.site.entries["nodes/a"].number
+
+
+async def test_what_cannot_be_said_now_is_said_later(ground, eventually):
+    presence = await ground.presence("node-a")
+    await presence.declare("nodes/old", b"1")
+    presence.wire.open = False
+    await presence.declare("nodes/a", b"1")
+    await presence.declare("nodes/a", b"2")
+    await presence.withdraw("nodes/old")
+    assert ground.paths() == ["nodes/old"]
+    presence.wire.open = True
+    await eventually(lambda: ground.paths() == ["nodes/a"] and ground.site.entries["nodes/a"].body == b"2")
+
+
+async def test_what_another_session_left_at_the_path_is_replaced(ground):
+    presence, other = await ground.presence("node-a"), await ground.session("node-b")
+    await other.apply([seam.Create("nodes/a", b"foreign")])
+    await presence.declare("nodes/a", b"mine")
+    assert (ground.site.entries["nodes/a"].body, ground.site.entries["nodes/a"].session) == (b"mine", "node-a")
+
+
+async def test_confirmations_go_on_and_bound_what_is_safe(ground, eventually):
+    presence = await ground.presence("node-a")
+    await presence.declare("nodes/a", b"1")
+    await eventually(lambda: presence.safe_until)
+    before = presence.safe_until
+    assert before <= ground.clock.boot() + round(presence.session.granted_seconds * election.SAFE_SHARE * 1e9)
+    await eventually(lambda: presence.safe_until > before)
+
+
+async def test_nothing_is_accepted_before_and_after_office(ground, duty, eventually):
+    presence = await ground.presence("node-a")
+    standing = duty.stand(presence)
+    assert (standing.epoch, standing.accepts(0)) == (0, False)
+    await eventually(lambda: standing.accepts(ground.clock.boot()))
+    epoch = standing.epoch
+    assert ground.site.entries["active/billing.main"].number == epoch
+    await standing.withdraw()
+    assert (standing.epoch, standing.accepts(0), duty.told, ground.paths()) == (0, False, [epoch, "left"], [])
+    assert standing.over
+
+
+async def test_withdrawing_does_not_wait_for_coordination(ground, duty, eventually):
+    presence = await ground.presence("node-a")
+    standing = duty.stand(presence)
+    await eventually(lambda: standing.epoch)
+    presence.wire.open = False
+    await standing.withdraw()
+    assert duty.told[1:] == ["left"] and not standing.over
+    presence.wire.open = True
+    await eventually(lambda: ground.paths() == [] and standing.over)
+
+
+async def test_an_instance_that_cannot_begin_lets_another_one_try(ground, duty, eventually):
+    one, two = await ground.presence("node-a"), await ground.presence("node-b")
+    duty.fails = 1
+    standing, other = duty.stand(one, 1), Duty()
+    await eventually(lambda: duty.told)
+    second = other.stand(two, 2)
+    await eventually(lambda: second.epoch)
+    assert duty.told[1:2] == ["left"] and standing.epoch == 0
+    await eventually(lambda: standing.epoch > second.epoch)  # It stands again later, and is preferred.
+    assert duty.told[2:] == [standing.epoch]
+
+
+async def test_beginning_is_cut_off_when_the_office_is_lost_meanwhile(ground, duty, eventually):
+    presence, other = await ground.presence("node-a"), await ground.session("node-b")
+    duty.may_begin.clear()
+    standing = duty.stand(presence)
+    await eventually(lambda: standing.epoch)
+    first = standing.epoch
+    await other.end("node-a")
+    await eventually(lambda: len(duty.told) == 3 and standing.epoch > first)
+    assert duty.told == [first, "left", standing.epoch]
+
+
+async def test_the_office_is_given_up_only_after_it_was_left(ground, duty, eventually):
+    presence, better = await ground.presence("node-a"), await ground.presence("node-b")
+    standing = duty.stand(presence, 2)
+    await eventually(lambda: standing.epoch)
+    first = standing.epoch
+    duty.may_leave.clear()
+    taking = Duty().stand(better, 1)
+    await eventually(lambda: duty.told[-1] == "left")
+    assert (taking.epoch, ground.site.entries["active/billing.main"].number) == (0, first)
+    assert standing.accepts(ground.clock.boot())  # What runs may still answer: nobody else can be active.
+    duty.may_leave.set()
+    await eventually(lambda: taking.epoch > first)
+    assert standing.epoch == 0
+
+
+async def test_leaving_is_cut_off_after_the_granted_time(ground, duty, eventually):
+    presence, better = await ground.presence("node-a"), await ground.presence("node-b")
+    standing = duty.stand(presence, 2)
+    await eventually(lambda: standing.epoch)
+    duty.may_leave.clear()
+    taking = Duty().stand(better, 1)
+    await eventually(lambda: taking.epoch)
+
+
+async def test_a_lost_office_is_noticed_by_the_next_confirmation_at_the_latest(ground, duty, eventually):
+    presence, other = await ground.presence("node-a"), await ground.session("node-b")
+    standing = duty.stand(presence)
+    await eventually(lambda: standing.epoch)
+    first = standing.epoch
+    await other.apply([seam.Remove("active/billing.main", first)])
+    await presence.confirm()
+    assert not standing.accepts(ground.clock.boot())
+    await eventually(lambda: standing.epoch > first)
+
+
+async def test_a_favourite_that_sleeps_is_passed_over_and_preferred_when_it_wakes(ground, duty, eventually):
+    sleeper = await ground.session("node-s")
+    bid = election.Bid("s", 0, "node-s", 0.6)
+    path = election.Me("billing.main", bid, b"").path
+    await sleeper.apply([seam.Create(path, election.encode(bid))])
+    presence = await ground.presence("node-a")
+    standing = duty.stand(presence)
+    await eventually(lambda: standing.epoch)
+    first = standing.epoch
+    await sleeper.close()
+    awake = await ground.presence("node-s")
+    favourite = Duty().stand(awake, 0)
+    await eventually(lambda: favourite.epoch > first)
+
+
+async def test_stopping_leaves_the_office(ground, duty, eventually):
+    presence = await ground.presence("node-a")
+    standing = duty.stand(presence)
+    await eventually(lambda: standing.epoch)
+    epoch = standing.epoch
+    await presence.stop()
+    await presence.stop()
+    assert (duty.told, standing.epoch) == ([epoch, "left"], 0)
+    await standing.withdraw()
+
+
+async def test_a_deposed_instance_stands_again_after_a_while(ground, duty, eventually):
+    presence, judge = await ground.presence("node-a"), await ground.session("node-b")
+    standing = duty.stand(presence)
+    await eventually(lambda: standing.epoch)
+    first = standing.epoch
+    await election.depose(judge, "billing", "main", first)
+    await eventually(lambda: standing.epoch == 0 and ground.paths() == [])
+    await eventually(lambda: standing.epoch > first)
+    assert duty.told == [first, "left", standing.epoch]
+
+
+async def test_what_makes_no_sense_is_refused(ground, duty, eventually):
+    presence = await ground.presence("node-a")
+    with pytest.raises(errors.InvalidInput, match="order 1000000"):
+        duty.stand(presence, 1_000_000)
+    standing = duty.stand(presence)
+    with pytest.raises(errors.InvalidInput, match="this process stands for"):
+        duty.stand(presence)
+    await standing.withdraw()
+    await duty.stand(presence).withdraw()
+
+
+async def test_what_fails_in_leaving_keeps_nobody_from_following(ground, duty, eventually):
+    async def fail():
+        raise ValueError("cannot leave")
+
+    presence, better = await ground.presence("node-a"), await ground.presence("node-b")
+    standing = presence.stand("billing", "main", 2, b"", preempt=True, taken=duty.taken, left=fail)
+    await eventually(lambda: standing.epoch)
+    taking = Duty().stand(better, 1)
+    await eventually(lambda: taking.epoch)
