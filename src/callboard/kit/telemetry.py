@@ -15,6 +15,8 @@ from typing import Any, Literal, TextIO, cast
 
 import structlog
 
+from callboard.kit import clock
+
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 MASK = "***"
 
@@ -77,3 +79,32 @@ def masked(_logger: Any, _method: str, event: Event) -> Event:
         elif isinstance(value, str) and "cb_" in value:
             event[name] = _API_KEY.sub(MASK, value)
     return event
+
+
+class Seldom:
+    """Warnings that others can cause as often as they like: of one event and code, one line in `seconds`, with how many were left out.
+
+    On one event loop or thread. What it remembers is bounded.
+    """
+
+    KINDS = 256
+
+    def __init__(self, clock: clock.Clock, seconds: float = 10.0) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._said: dict[tuple[str, str], tuple[int, int]] = {}
+        """When a line is due again (CLOCK_BOOTTIME), and how many were left out since the last one."""
+
+    def warning(self, event: str, *, code: str = "", **facts: Any) -> None:
+        """Log a warning, or count it."""
+        now = self._clock.boot()
+        due, left_out = self._said.get((event, code), (0, 0))
+        if now < due:
+            self._said[event, code] = (due, left_out + 1)
+            return
+        if len(self._said) >= self.KINDS:
+            self._said.clear()
+        self._said[event, code] = (now + int(self._seconds * 1e9), 0)
+        if left_out:
+            facts["left_out"] = left_out
+        structlog.get_logger().warning(event, code=code, **facts)

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from callboard.kit import files, lifecycle
-from callboard.rpc import frames
+from callboard.rpc import hub_frames
 
 FILE = "hub.json"
 BACKLOG_BYTES = 1 << 20
@@ -103,11 +103,11 @@ class Hub(lifecycle.Lifecycle):
             if wanted != connection.told:
                 connection.tell(wanted)
 
-    def forward(self, sender: _Connection, message: frames.Publish) -> None:
+    def forward(self, sender: _Connection, message: hub_frames.Publish) -> None:
         frame = b""
         for connection in self._clients:
             if connection is not sender and message.topic in connection.topics:
-                frame = frame or frames.encode(message)
+                frame = frame or hub_frames.encode(message)
                 connection.offer(frame)
 
     def _wanted_by_others(self, connection: _Connection) -> frozenset[int]:
@@ -121,7 +121,7 @@ class _Connection(asyncio.Protocol):
         self.topics: frozenset[int] = frozenset()
         self.told: frozenset[int] | None = None
         self._hub = hub
-        self._splitter = frames.Splitter(_HELLO_LIMIT)
+        self._splitter = hub_frames.Splitter(_HELLO_LIMIT)
         self._transport: asyncio.Transport | None = None
         self._patience: asyncio.TimerHandle | None = None
 
@@ -138,13 +138,13 @@ class _Connection(asyncio.Protocol):
         try:
             for message in self._splitter.feed(data):
                 self._received(message)
-        except frames.Malformed as error:
+        except hub_frames.Malformed as error:
             log.warning("hub closes a connection", why=str(error))
             self.close()
 
     def tell(self, wanted: frozenset[int]) -> None:
         self.told = wanted
-        self._write(frames.encode(frames.Wanted(tuple(sorted(wanted)))))
+        self._write(hub_frames.encode(hub_frames.Wanted(tuple(sorted(wanted)))))
 
     def offer(self, frame: bytes) -> None:
         """Send, unless too much waits already: a slow client loses messages."""
@@ -155,20 +155,22 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _received(self, message: frames.Message) -> None:
+    def _received(self, message: hub_frames.Message) -> None:
         if self.told is None:
             self._greeted(message)
-        elif isinstance(message, frames.Publish):
+        elif isinstance(message, hub_frames.Publish):
             self._hub.forward(self, message)
-        elif isinstance(message, frames.Want):
+        elif isinstance(message, hub_frames.Want):
             self.topics = frozenset(message.topics)
             self._hub.wants_changed()
 
-    def _greeted(self, message: frames.Message) -> None:
+    def _greeted(self, message: hub_frames.Message) -> None:
         self._admit_no_more()
-        if not isinstance(message, frames.Hello) or not hmac.compare_digest(message.secret.encode(), self._hub.secret.encode()):
-            raise frames.Malformed("it does not know the secret")
-        self._splitter.limit = frames.MAX_FRAME
+        if not isinstance(message, hub_frames.Hello) or not hmac.compare_digest(
+            message.secret.encode(), self._hub.secret.encode()
+        ):
+            raise hub_frames.Malformed("it does not know the secret")
+        self._splitter.limit = hub_frames.MAX_FRAME
         self.topics = frozenset(message.topics)
         self._hub.admitted(self)
 

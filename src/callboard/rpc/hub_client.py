@@ -15,7 +15,7 @@ from typing import cast
 import structlog
 
 from callboard.kit import backoff, lifecycle
-from callboard.rpc import frames, hub
+from callboard.rpc import hub, hub_frames
 
 CONNECT_SECONDS = 2.0
 LOOK_SECONDS = 1.0
@@ -46,7 +46,7 @@ class HubClient(lifecycle.Lifecycle):
     def publish(self, topic: int, body: bytes) -> None:
         """Send to whoever else wants the topic; nothing happens when nobody does or too much waits already."""
         if self._link is not None and topic in self.wanted:
-            self._link.offer(frames.encode(frames.Publish(topic, body)))
+            self._link.offer(hub_frames.encode(hub_frames.Publish(topic, body)))
 
     def want(self, topic: int, wanted: bool = True) -> None:
         """Say whether messages of a topic are to come here. Kept over reconnections."""
@@ -54,7 +54,7 @@ class HubClient(lifecycle.Lifecycle):
         if topics != self._topics:
             self._topics = topics
             if self._link is not None:
-                self._link.send(frames.Want(tuple(topics)))
+                self._link.send(hub_frames.Want(tuple(topics)))
 
     def delivered(self, topic: int, body: bytes) -> None:
         if topic in self._topics:
@@ -117,7 +117,7 @@ class HubClient(lifecycle.Lifecycle):
         if link.gone.is_set():
             return None
         self._link = link
-        link.send(frames.Want(tuple(self._topics)))  # What changed while the greeting was under way.
+        link.send(hub_frames.Want(tuple(self._topics)))  # What changed while the greeting was under way.
         return link
 
     def _lost(self) -> None:
@@ -135,8 +135,8 @@ class _Link(asyncio.Protocol):
         """Let in, or gone."""
         self.gone = asyncio.Event()
         self._client = client
-        self._hello = frames.Hello(secret, topics)
-        self._splitter = frames.Splitter()
+        self._hello = hub_frames.Hello(secret, topics)
+        self._splitter = hub_frames.Splitter()
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -150,12 +150,12 @@ class _Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for message in self._splitter.feed(data):
-                if isinstance(message, frames.Publish):
+                if isinstance(message, hub_frames.Publish):
                     self._client.delivered(message.topic, message.body)
-                elif isinstance(message, frames.Wanted):
+                elif isinstance(message, hub_frames.Wanted):
                     self._client.wanted = frozenset(message.topics)
                     self.admitted.set()
-        except frames.Malformed as error:
+        except hub_frames.Malformed as error:
             log.warning("the hub sent what is no message", why=str(error))
             self.close()
 
@@ -163,9 +163,9 @@ class _Link(asyncio.Protocol):
         if self._transport is not None and self._transport.get_write_buffer_size() < hub.BACKLOG_BYTES:
             self._transport.write(frame)
 
-    def send(self, message: frames.Message) -> None:
+    def send(self, message: hub_frames.Message) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frames.encode(message))
+            self._transport.write(hub_frames.encode(message))
 
     def close(self) -> None:
         if self._transport is not None:

@@ -7,7 +7,7 @@ import logging
 import pytest
 import structlog
 
-from callboard.kit import telemetry
+from callboard.kit import clock, telemetry
 
 
 @pytest.fixture
@@ -80,3 +80,17 @@ def test_several_lines_stay_one(stream):
     telemetry.configure(stream=stream)
     structlog.get_logger().info("told", why="one\ntwo")
     assert stream.getvalue().count("\n") == 1
+
+
+def test_what_others_can_cause_is_logged_seldom():
+    time = clock.ManualClock()
+    seldom = telemetry.Seldom(time, seconds=10)
+    with structlog.testing.capture_logs() as logged:
+        for code in ("a", "a", "b", "a"):
+            seldom.warning("refused", code=code, why="x")
+        time.advance(10)
+        seldom.warning("refused", code="a", why="x")
+        for number in range(1000):
+            seldom.warning(f"event {number}")
+    assert [(line["code"], line.get("left_out")) for line in logged[:3]] == [("a", None), ("b", None), ("a", 2)]
+    assert len(seldom._said) <= seldom.KINDS

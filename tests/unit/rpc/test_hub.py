@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from callboard.rpc import frames, hub, hub_client
+from callboard.rpc import hub, hub_client, hub_frames
 
 A, B = 1, 2
 
@@ -114,7 +114,8 @@ async def test_who_does_not_know_the_secret_is_sent_away(net, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "said", [b"GET / HTTP/1.1\r\n\r\n", frames.encode(frames.Publish(A, b"x")), frames.encode(frames.Hello("x" * 2000))]
+    "said",
+    [b"GET / HTTP/1.1\r\n\r\n", hub_frames.encode(hub_frames.Publish(A, b"x")), hub_frames.encode(hub_frames.Hello("x" * 2000))],
 )
 async def test_a_stranger_is_sent_away_and_reaches_nobody(net, said):
     listener = await net.client(A)
@@ -131,7 +132,7 @@ async def test_a_stranger_is_sent_away_and_reaches_nobody(net, said):
 async def test_one_that_does_not_read_loses_messages_and_holds_up_nobody(net):
     address = net.hub.address
     _, stuck = await asyncio.open_connection(address.host, address.port, limit=1)
-    stuck.write(frames.encode(frames.Hello(address.secret, (A,))))
+    stuck.write(hub_frames.encode(hub_frames.Hello(address.secret, (A,))))
     cast(asyncio.Transport, stuck.transport).pause_reading()
     listener, sender = await net.client(A), await net.client()
     await until(lambda: A in sender.wanted)
