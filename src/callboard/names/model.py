@@ -1,0 +1,137 @@
+"""Names and what is known of those who answer them. One function builds and one parses each text form, for both sides.
+
+    billing@acme          the service `billing` for the domain `acme`; without `@`, for the domain `main`
+    cache/0192…           one exact instance: its node's incarnation, 32 hexadecimal digits
+    role:gateway          every node that hosts a role: whom a broadcast is for
+    service:cache         every instance of a service
+
+Roles with exposed methods answer like services do, at `gateway/0192…`. Entries of coordination are JSON (see `NodeFacts`,
+`Office`): fields may be added, readers ignore those they do not know.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal
+
+import msgspec
+
+from callboard import errors
+from callboard.kit import grammar
+from callboard.rpc import network
+
+NODES: Final = "nodes"
+"""Folder of one entry a node: `nodes/<incarnation>`, a `NodeFacts`."""
+CANDIDATES: Final = "candidates"
+"""Folder of those who stand for an office; see `coordination.election`."""
+ACTIVE: Final = "active"
+"""Folder of offices that are held: `active/<label>.<group>`, an `Office`; the entry's number is the epoch."""
+
+Active = Literal["one", "all"]
+_INCARNATION = re.compile("[0-9a-f]{32}")
+
+
+class Name(msgspec.Struct, frozen=True):
+    """A parsed name. `label` is the service's or role's."""
+
+    label: str
+    domain: str = grammar.DEFAULT_DOMAIN
+    incarnation: str = ""
+
+    def __str__(self) -> str:
+        domain = "" if self.domain == grammar.DEFAULT_DOMAIN else f"@{self.domain}"
+        return self.label + domain + (f"/{self.incarnation}" if self.incarnation else "")
+
+
+def parse(text: str, domain: str = grammar.DEFAULT_DOMAIN) -> Name:
+    """Parse `LABEL[@DOMAIN][/INCARNATION]`; `domain` is meant where none is named. Raises InvalidName."""
+    if not isinstance(text, str):
+        raise errors.InvalidName(f"name {text!r:.80} is not a text like 'billing@acme'")
+    rest, slash, incarnation = text.partition("/")
+    label, at, named = rest.partition("@")
+    if slash and not _INCARNATION.fullmatch(incarnation):
+        raise errors.InvalidName(f"name {text!r:.80}: after '/' comes an incarnation, 32 hexadecimal digits")
+    return Name(grammar.check_label(label, "service"), grammar.check_domain(named) if at else domain, incarnation)
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Whom a broadcast is for: every instance of a role or of a service."""
+
+    kind: Literal["role", "service"]
+    label: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.label}"
+
+
+def parse_target(text: str) -> Target:
+    """Parse `role:LABEL` or `service:LABEL`. Raises InvalidName."""
+    kind, colon, label = text.partition(":") if isinstance(text, str) else ("", "", "")
+    if not colon or kind not in ("role", "service"):
+        raise errors.InvalidName(f"broadcast target {text!r:.80} is neither 'role:NAME' nor 'service:NAME'")
+    return Target("role" if kind == "role" else "service", grammar.check_label(label, kind))
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """One thing a node has methods for: a role or a service."""
+
+    label: str
+    kind: Literal["role", "service"]
+    active: Active
+    interface: str
+    """A digest of the methods' names, parameters and marks; instances of one label must agree on it."""
+    idempotent: tuple[str, ...] = ()
+    """Methods that may safely be run twice."""
+
+
+class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read from a node's entry by those who look names up. The entry holds more, for people."""
+
+    incarnation: str
+    host: str
+    port: int
+    server: str = ""
+    site: str = ""
+    offers: tuple[Offer, ...] = ()
+
+    @property
+    def address(self) -> network.Address:
+        return network.Address(self.incarnation, self.host, self.port, self.server)
+
+
+class Office(msgspec.Struct, frozen=True, kw_only=True):
+    """What an `active/` entry says: who holds the office of a label for a group."""
+
+    label: str
+    group: str
+    incarnation: str
+    host: str
+    port: int
+    server: str = ""
+    site: str = ""
+    serves: Literal["owner", "copy", "proxy"] = "owner"
+
+    @property
+    def address(self) -> network.Address:
+        return network.Address(self.incarnation, self.host, self.port, self.server)
+
+
+def office(label: str, group: str) -> str:
+    """Return the name of an office: what instances stand for."""
+    return f"{label}.{group}"
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lookup returns: who answers for a name now."""
+
+    label: str
+    group: str
+    """Empty where every instance serves."""
+    active: Active
+    epoch: int
+    """0 where every instance serves, and while no instance is active."""
+    instances: tuple[network.Address, ...]
+    """The active one, or all; empty while there is none although the label is known."""
+    idempotent: tuple[str, ...] = ()
+    stale: bool = False
+    """From the last known state: coordination is out of the registry's reach."""

@@ -1,0 +1,157 @@
+"""Keeps a registry's book true to coordination, and goes on with the last known state while that is out of reach.
+
+When coordination comes back, sessions may have expired although their processes live: what vanished then is kept for a while,
+until the others have said again that they are there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from callboard import errors
+from callboard.coordination import engine
+from callboard.kit import backoff, lifecycle
+from callboard.names import directory, model
+
+SETTLE_SHARE: Final = 2.0
+"""For how many times the granted session time nodes that vanished in an outage are kept after it."""
+FORGET_SECONDS: Final = 30.0
+"""How long a label without any instance stays known: callers wait for it meanwhile, as when its last node restarts."""
+RETRY_FIRST_SECONDS: Final = 0.05
+RETRY_MOST_SECONDS: Final = 1.0
+log = structlog.get_logger("callboard.registry")
+
+
+class Feed(lifecycle.Lifecycle):
+    """Reads folders after word of a change; `changed` hears which seats that changed. On the session's loop."""
+
+    def __init__(
+        self,
+        session: engine.Session,
+        book: directory.Directory,
+        changed: Callable[[set[directory.Seat]], None],
+        *,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__()
+        self.loaded = False
+        """Whether the book was read at all."""
+        self._session = session
+        self._book = book
+        self._changed = changed
+        self._chance = chance
+        self._old = {model.NODES, model.ACTIVE}
+        self._woken = asyncio.Event()
+        self._nodes: Sequence[engine.Entry] = ()
+        self._was_out = False
+        self._settled_at = 0.0
+        self._vacant: dict[str, float] = {}
+        self._told_stale: set[directory.Seat] = set()
+        self._ends: list[Callable[[], None]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def stale(self) -> bool:
+        """Whether what the book says is the last known state only."""
+        return self._session.state is not engine.State.CONNECTED
+
+    def told_stale(self, seat: directory.Seat) -> None:
+        """Somebody was told that the answer of a seat is stale: it counts as changed when that is over."""
+        self._told_stale.add(seat)
+
+    async def _start(self) -> None:
+        for folder in (model.NODES, model.ACTIVE):
+            self._ends.append(self._session.watch(folder, lambda folder=folder: self._wake(folder)))  # type: ignore[misc]
+        self._ends.append(self._session.follow(self._turned))
+        self._woken.set()
+        self._task = asyncio.create_task(self._follow())
+
+    async def _stop(self) -> None:
+        for end in self._ends:
+            end()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _wake(self, folder: str) -> None:
+        self._old.add(folder)
+        self._woken.set()
+
+    def _turned(self, state: engine.State) -> None:
+        log.info("coordination", state=state.value)
+        self._was_out |= state is not engine.State.CONNECTED
+
+    async def _follow(self) -> None:
+        wait = backoff.Backoff(RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS, self._chance)
+        while True:
+            due = self._next_duty()
+            try:
+                async with asyncio.timeout_at(due):
+                    await self._woken.wait()
+            except TimeoutError:
+                self._old.add(model.NODES)
+            self._woken.clear()
+            try:
+                await self._read()
+                wait.succeeded()
+            except errors.CoordinationUnavailable:
+                self._woken.set()
+                await asyncio.sleep(wait.failed())
+
+    async def _read(self) -> None:
+        """Read what changed: first who holds offices, so that who left both is missed in neither order for long."""
+        seats: set[directory.Seat] = set()
+        while self._old:
+            folder = min(self._old)
+            self._old.discard(folder)  # Before reading: what changes meanwhile is read again.
+            try:
+                entries = await self._session.entries(folder)
+            except BaseException:
+                self._old.add(folder)
+                raise
+            seats |= self._book.offices(entries) if folder == model.ACTIVE else self._book.nodes(self._settling(entries))
+        seats |= self._forgotten()
+        self.loaded = True
+        if not self.stale:
+            seats |= self._told_stale
+            self._told_stale = set()
+        if seats:
+            self._changed(seats)
+
+    def _settling(self, entries: Sequence[engine.Entry]) -> Sequence[engine.Entry]:
+        """Return the entries, and those from before an outage that are not back yet."""
+        now = asyncio.get_running_loop().time()
+        if self._was_out and self._session.state is engine.State.CONNECTED:
+            self._was_out = False
+            self._settled_at = now + self._session.granted_seconds * SETTLE_SHARE
+        if self._settled_at:
+            if now < self._settled_at:
+                back = {entry.path for entry in entries}
+                entries = [*entries, *(entry for entry in self._nodes if entry.path not in back)]
+            else:
+                self._settled_at = 0.0
+        self._nodes = entries
+        return entries
+
+    def _forgotten(self) -> set[directory.Seat]:
+        now = asyncio.get_running_loop().time()
+        vacant = self._book.vacant()
+        self._vacant = {label: self._vacant.get(label, now) for label in vacant}
+        seats: set[directory.Seat] = set()
+        for label, since in tuple(self._vacant.items()):
+            if now - since >= FORGET_SECONDS:
+                del self._vacant[label]
+                seats |= self._book.forget(label)
+        return seats
+
+    def _next_duty(self) -> float | None:
+        """Return when something is to be done without word of a change."""
+        times = [since + FORGET_SECONDS for since in self._vacant.values()]
+        if self._settled_at:
+            times.append(self._settled_at)
+        return min(times, default=None)
