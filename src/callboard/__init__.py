@@ -8,9 +8,23 @@ from __future__ import annotations
 
 import importlib
 
-__all__ = ["Callboard", "CallboardError", "Cancelled", "Client", "Context", "Discard", "JobHandle", "RetryLater", "SyncClient"]
+__all__ = [
+    "Call",
+    "Callboard",
+    "CallboardError",
+    "Cancelled",
+    "Client",
+    "Context",
+    "Discard",
+    "JobHandle",
+    "RetryLater",
+    "ServiceError",
+    "SyncClient",
+    "method",
+]
 
 _MODULES = {
+    "Call": "callboard.app",
     "Callboard": "callboard.app",
     "CallboardError": "callboard.errors",
     "Cancelled": "callboard.app",
@@ -19,7 +33,9 @@ _MODULES = {
     "Discard": "callboard.app",
     "JobHandle": "callboard.app",
     "RetryLater": "callboard.app",
+    "ServiceError": "callboard.errors",
     "SyncClient": "callboard.client",
+    "method": "callboard.app",
 }
 """Where each name is declared."""
 

@@ -1,5 +1,18 @@
-from callboard.app import Callboard, Cancelled, Context, Discard, JobHandle, RetryLater
+from callboard.app import Call, Callboard, Cancelled, Context, Discard, JobHandle, RetryLater, method
 from callboard.client import Client, SyncClient
-from callboard.errors import CallboardError
+from callboard.errors import CallboardError, ServiceError
 
-__all__ = ["Callboard", "CallboardError", "Cancelled", "Client", "Context", "Discard", "JobHandle", "RetryLater", "SyncClient"]
+__all__ = [
+    "Call",
+    "Callboard",
+    "CallboardError",
+    "Cancelled",
+    "Client",
+    "Context",
+    "Discard",
+    "JobHandle",
+    "RetryLater",
+    "ServiceError",
+    "SyncClient",
+    "method",
+]

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from callboard import errors
-from callboard.app import handler
+from callboard.app import handler, services
 from callboard.jobs import engine as seam
 from callboard.jobs import engines, hub_hints, kinds, model, submission
 from callboard.jobs import queue as queues
@@ -80,6 +80,11 @@ class Connection:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._app.detach(self)
         await self._way.close()
+
+    @property
+    def calls(self) -> services.Way | None:
+        """The way of calls to named services; None where it leads to a store, which answers none."""
+        return self._way if isinstance(self._way, services.Way) else None
 
     async def submit(self, declared: handler.Handler, given: Sequence[submission.Submission]) -> list[Submitted]:
         """Submit jobs of one kind; see `JobHandle.submit_many`."""

@@ -1,42 +1,49 @@
-"""Declaring work: `Callboard`, its `@app.job`, and what that makes of a function. No globals: an app knows its own jobs only."""
+"""Declaring work: `Callboard`, its `@app.job` and `@app.service`. No globals: an app knows its own jobs and services only."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from callboard import errors, settings
 from callboard.app import connection as connections
 from callboard.app import handler, shape
+from callboard.app import services as named
+from callboard.http import shapes
 from callboard.jobs import kinds, model, submission
 from callboard.jobs import queue as queues
 from callboard.kit import grammar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C", bound=type)
 
 _MOST_SECONDS = 30 * 86_400
 _OPTIONS = frozenset(submission.Submission.__struct_fields__) - {"kind", "args"}
 
 
 class Callboard:
-    """An application: named jobs, and the connection through which they are submitted.
+    """An application: named jobs and services, and the connection through which they are used.
 
-    Declare at import time; `connect` where work is submitted. One connection at a time, used on one event loop.
+    Declare at import time; `connect` where work is submitted or called for. One connection at a time, used on one event loop.
+    In a node's own handlers and services no connection is needed.
     """
 
     def __init__(self, name: str) -> None:
         """`name` begins the names of its kinds (`name.function`). Raises InvalidName."""
-        self.name = model.check_kind(name)
+        self.title = model.check_kind(name)
         self._handlers: dict[str, handler.Handler] = {}
         self._kinds: dict[str, kinds.Kind] = {}
+        self._services: dict[str, named.Declared] = {}
         self._connection: connections.Connection | None = None
         self._fallback: connections.Connection | None = None
+        self._reach: named.Reach | None = None
 
     @property
     def kinds(self) -> Mapping[str, kinds.Kind]:
@@ -47,6 +54,11 @@ class Callboard:
     def handlers(self) -> Mapping[str, handler.Handler]:
         """Its handlers by the name of their kind: what a worker runs."""
         return MappingProxyType(self._handlers)
+
+    @property
+    def services(self) -> Mapping[str, named.Declared]:
+        """Its declared services by name: what a service node hosts."""
+        return MappingProxyType(self._services)
 
     @overload
     def job(self, function: Callable[P, R], /) -> JobHandle[P, R]: ...
@@ -80,38 +92,112 @@ class Callboard:
         def declare(given: Callable[P, R]) -> JobHandle[P, R]:
             if not inspect.isfunction(given):
                 raise errors.InvalidInput(f"{given!r:.80} is not a function: @app.job goes on top of a function")
-            made = _handler(f"{self.name}.{given.__name__}", given, **options)
+            made = _handler(f"{self.title}.{given.__name__}", given, **options)
             if made.kind.name in self._handlers:
-                raise errors.InvalidInput(f"kind {made.kind.name} is declared twice in {self.name}: name one of them otherwise")
+                raise errors.InvalidInput(f"kind {made.kind.name} is declared twice in {self.title}: name one of them otherwise")
             self._handlers[made.kind.name] = made
             self._kinds[made.kind.name] = made.kind
             return JobHandle(self, given, made, {})
 
         return declare if function is None else declare(function)
 
+    def service(self, name: str, *, active: Literal["one", "all"] = "one", **unknown: Any) -> Callable[[C], C]:
+        """Declare a class as a named service: `@app.service("billing", active="one")`.
+
+        With `active="one"` one instance answers for each domain (`billing@acme`), under an epoch that grows whenever another one
+        takes over; with `"all"` every instance answers. Exposed are the methods marked with `@method`, and those whose first
+        parameter after self is annotated `Call`; they are async, or run in a thread. The class is made without arguments; its
+        `start()` and `stop()`, if it has them, frame its service. Raises InvalidInput, at import, for what cannot work.
+        """
+        if not isinstance(name, str):
+            raise errors.InvalidInput(f"@app.service on top of {name!r:.80}: give it a name, as @app.service('billing')")
+        if unknown:
+            raise errors.InvalidInput(f"service {name} has no option {next(iter(unknown))!r:.40}: it takes active")
+
+        def declare(given: C) -> C:
+            made = named.Declared(name, active, given)
+            if made.label in self._services:
+                raise errors.InvalidInput(f"service {name} is declared twice in {self.title}: name one of them otherwise")
+            self._services[made.label] = made
+            return given
+
+        return declare
+
+    async def call(self, name: str, method: str, /, **args: Any) -> Any:
+        """Call a method of a named service; return what it returned, within 10 seconds (`name` takes others).
+
+        The name is `billing`, `billing@acme` for another domain than `main`, or an exact instance `cache/INCARNATION`. Works in
+        the handlers and services of a node, and inside `async with app.connect("http://...")`. Arguments are checked by the
+        service; before that here, when this app declares it, and then the result is as annotated. Raises what the method raised
+        (exceptions that are no CallboardErrors as ServiceError), InvalidArguments, UnknownName, DeadlineExceeded and other
+        CallErrors, whose `data["ran"]` says whether the method was begun.
+        """
+        return await self._call(name, method, args, named.CALL_SECONDS)
+
+    def name(self, name: str, *, timeout: float = named.CALL_SECONDS) -> named.Name:
+        """Return a name to call methods of, each within `timeout` seconds: `await app.name("billing@acme").charge(amount=5)`.
+
+        Nothing is looked up before a call. Raises InvalidName.
+        """
+        return named.Name(self._call, name, timeout)
+
+    async def broadcast(
+        self,
+        target: str,
+        method: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        mode: Literal["all", "first", "elect"] = "all",
+        timeout: float = named.CALL_SECONDS,
+    ) -> list[shapes.Outcome]:
+        """Call every instance of `service:NAME` or `role:NAME` at once; return an outcome for each, within `timeout` seconds.
+
+        `mode`: gather all answers, take the first good one (the others are cancelled), or elect: the recipients choose who acts.
+        Works where `call` does. Raises UnknownName when there are no recipients, InvalidName, InvalidInput.
+        """
+        return await self._callers().broadcast(target, method, named.encoded(args or {}, method), mode, timeout)
+
+    async def _call(self, name: str, method: str, args: Mapping[str, Any], timeout: float) -> Any:
+        return await named.call(self._callers(), self._services, name, method, args, timeout)
+
+    def _callers(self) -> named.Way:
+        if self._connection is not None and (way := self._connection.calls) is not None:
+            return way
+        if self._reach is None:
+            raise errors.InvalidInput(
+                f"app {self.title} cannot make calls here: use 'async with app.connect(\"http://...\")', or call from a handler"
+                " or service of a node that runs in its loop or threads, not in a process of its own"
+            )
+        return self._reach
+
+    def call_through(self, caller: named.Caller | None) -> None:
+        """Make calls through this while nobody has connected to gateways: a node's way, given on its loop. None ends it."""
+        self._reach = None if caller is None else named.Reach(caller, asyncio.get_running_loop())
+
     def connect(
         self, to: str | queues.Queue | None = None, *, key: str | None = None, domain: str | None = None
     ) -> connections.Connection:
-        """Return a connection for `async with`: inside, the app's jobs can be submitted and awaited.
+        """Return a connection for `async with`: inside, the app's jobs can be submitted and awaited; and, where it leads to
+        gateways, named services called.
 
         `to` is a store (`sqlite:///...`), gateways (`http://...`, several with commas between; `key` is then an API key, or
         $CALLBOARD_KEY), an open Queue, or None for $CALLBOARD_URL, else the store that the settings here name. Jobs go to
-        `domain` unless they say otherwise. Raises InvalidSetting; what cannot be reached is told on entry.
+        `domain`, and calls mean it, unless they say otherwise. Raises InvalidSetting; what cannot be reached is told on entry.
         """
-        return connections.Connection(self, _way(to, key), domain)
+        return connections.Connection(self, _way(to, key, domain), domain)
 
     @property
     def connection(self) -> connections.Connection:
         """The open connection, or the worker's whose handlers run here. Raises InvalidInput when there is none."""
         found = self._connection or self._fallback
         if found is None:
-            raise errors.InvalidInput(f"app {self.name} is not connected: use 'async with app.connect(URL):' around it")
+            raise errors.InvalidInput(f"app {self.title} is not connected: use 'async with app.connect(URL):' around it")
         return found
 
     def attach(self, made: connections.Connection) -> None:
         """Submit through this connection from now on. Raises InvalidInput when there is another."""
         if self._connection is not None:
-            raise errors.InvalidInput(f"app {self.name} is connected already: leave the other 'async with' first")
+            raise errors.InvalidInput(f"app {self.title} is connected already: leave the other 'async with' first")
         self._connection = made
 
     def detach(self, made: connections.Connection) -> None:
@@ -172,13 +258,13 @@ class JobHandle(Generic[P, R]):
         return submission.Submission(kind=self.kind.name, args=dict(args), **options)
 
 
-def _way(to: str | queues.Queue | None, key: str | None) -> connections.Way:
+def _way(to: str | queues.Queue | None, key: str | None, domain: str | None) -> connections.Way:
     if to is None:
         to = os.environ.get("CALLBOARD_URL") or _store_here()
     if isinstance(to, str) and to.startswith(("http://", "https://")):
         from callboard.app import gateways  # Here, so that a worker, whose way is a store, loads no HTTP client.
 
-        return gateways.GatewaysWay(to, key or os.environ.get("CALLBOARD_KEY"))
+        return gateways.GatewaysWay(to, key or os.environ.get("CALLBOARD_KEY"), domain)
     return connections.StoreWay(to)
 
 

@@ -1,14 +1,18 @@
-"""The way to the store through gateways: over HTTP, with a key. A `connection.Way`, made by `Callboard.connect` for URLs."""
+"""The way to the store, and to named services, through gateways: over HTTP, with a key.
+
+A `connection.Way` and a `services.Way`, made by `Callboard.connect` for URLs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from callboard import client, errors
 from callboard.app import connection
+from callboard.http import shapes
 from callboard.jobs import kinds, model, submission
 from callboard.kit import codec
 
@@ -19,9 +23,11 @@ class GatewaysWay:
     """Asks any of the gateways at `urls`. Arguments are checked here; what is declared here is sent along, for gateways
     that do not know the kind."""
 
-    def __init__(self, urls: str, key: str | None) -> None:
+    def __init__(self, urls: str, key: str | None, domain: str | None = None) -> None:
         self._urls = [each.strip() for each in urls.split(",") if each.strip()]
         self._key = key
+        self._domain = domain
+        """What names without one mean; the key's own when there is none."""
         self._client: client.Client | None = None
 
     async def open(self) -> None:
@@ -47,6 +53,13 @@ class GatewaysWay:
 
     async def cancel(self, domain: str, id: str) -> str:
         return await self._opened().cancel(id, domain=domain)
+
+    async def call(self, name: str, method: str, args: bytes, timeout: float) -> bytes:
+        result = await self._opened().call(name, method, codec.unpack(args), timeout=timeout, domain=self._domain)
+        return b"" if result is None else codec.pack_trusted(result)
+
+    async def broadcast(self, target: str, method: str, args: bytes, mode: Any, timeout: float) -> list[shapes.Outcome]:
+        return await self._opened().broadcast(target, method, codec.unpack(args), mode=mode, timeout=timeout)
 
     def _opened(self) -> client.Client:
         if self._client is None:

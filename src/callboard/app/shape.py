@@ -1,4 +1,4 @@
-"""The shape of a handler's arguments and of its result, from its annotations: checked, encoded, decoded.
+"""The shape of a handler's or a method's arguments and of its result, from its annotations: checked, encoded, decoded.
 
 Stored payloads are MessagePack and JSON-shaped (see `kit.codec`): times are text with an offset, enums their values, dataclasses
 mappings. A shape is made once a handler, at its declaration, so that a job costs little: arguments are decoded by one
@@ -20,6 +20,17 @@ from callboard import errors
 from callboard.app import context
 from callboard.kit import codec
 
+
+class Lead(msgspec.Struct, frozen=True):
+    """What a function may take first: given by whoever runs it, no argument."""
+
+    kind: type
+    name: str
+    """How the parameter is known when it has no annotation."""
+
+
+CONTEXT = Lead(context.Context, "ctx")
+"""What handlers of jobs may take."""
 EMPTY = b"\x80"
 """An encoded mapping without entries."""
 
@@ -35,23 +46,26 @@ _UNCHANGED = (
     shapes.LiteralType,
 )
 """Types whose valid plain values are encoded as they are: nothing to convert, no NaN, no time."""
+_DIRECT = (*_UNCHANGED, shapes.BytesType, shapes.EnumType, shapes.StructType, shapes.DataclassType)
+"""Types that are encoded as they come, and checked by decoding them: nothing in them that only a payload refuses."""
 _TIMES = (shapes.DateTimeType, shapes.TimeType)
 _FORMLESS = (shapes.CustomType, shapes.ExtType, shapes.RawType)
 
 
 class Arguments:
-    """The named arguments of one handler. Immutable; used from any thread."""
+    """The named arguments of one handler or method. Immutable; used from any thread."""
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
-        """Read the function's parameters. Raises InvalidInput for what a handler cannot have, such as `*args`."""
+    def __init__(self, name: str, function: Callable[..., Any], lead: Lead = CONTEXT, skipped: int = 0) -> None:
+        """Read the function's parameters, the first `skipped` excepted (`self`). Raises InvalidInput for what it cannot have,
+        such as `*args`."""
         self.name = name
-        hints = _hints(name, function)
-        parameters = list(inspect.signature(function).parameters.values())
-        self.wants_context = bool(parameters) and _is_context(parameters[0], hints)
+        found = hints(name, function)
+        parameters = list(inspect.signature(function).parameters.values())[skipped:]
+        self.wants_context = bool(parameters) and _is_lead(parameters[0], found, lead)
         if self.wants_context:
             parameters = parameters[1:]
-        fields = [_field(name, parameter, hints) for parameter in parameters]
-        inner = _types((hints.get(parameter.name, Any) for parameter in parameters), f"a parameter of {name}")
+        fields = [_field(name, parameter, found, lead) for parameter in parameters]
+        inner = _types((found.get(parameter.name, Any) for parameter in parameters), f"a parameter of {name}")
         self.names = tuple(parameter.name for parameter in parameters)
         self._named = tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
         self._required = any(parameter.default is parameter.empty for parameter in parameters)
@@ -94,8 +108,8 @@ class Arguments:
                 raise self._invalid(error) from None
         return msgspec.structs.astuple(values)
 
-    def call(self, function: Callable[..., Any], values: tuple[Any, ...], given: context.Context | None) -> Any:
-        """Call the handler with decoded values, and with its context where it wants one."""
+    def call(self, function: Callable[..., Any], values: tuple[Any, ...], given: Any) -> Any:
+        """Call the function with decoded values, and with what it takes first (a context, a call) where it wants one."""
         if self._named:
             split = len(values) - len(self._named)
             named = dict(zip(self._named, values[split:], strict=True))
@@ -126,14 +140,16 @@ class Arguments:
 
 
 class Result:
-    """What one handler returns. Immutable; used from any thread."""
+    """What one handler or method returns. Immutable; used from any thread."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         """Read the return annotation (none: anything JSON-shaped). Raises InvalidInput for a type without a payload form."""
-        self._type: Any = _hints(name, function).get("return", Any)
+        self._type: Any = hints(name, function).get("return", Any)
         inner = _types([self._type], f"the result of {name}")
         self._timed = any(isinstance(kind, (*_TIMES, shapes.AnyType)) for kind in inner)
         self._atom = self._type if self._type in (str, int, bool, bytes) else None
+        self._direct = all(isinstance(kind, _DIRECT) or _plain_mapping(kind) for kind in inner)
+        self._decode = msgspec.msgpack.Decoder(self._type).decode
         self._optional = any(isinstance(kind, (shapes.AnyType, shapes.NoneType)) for kind in inner[:1])
 
     def encode(self, value: Any) -> bytes | None:
@@ -143,6 +159,8 @@ class Result:
         try:
             if type(value) is self._atom:
                 return codec.pack_trusted(value)
+            if self._direct and value is not None and (encoded := self._encode_directly(value)) is not None:
+                return encoded
             plain = msgspec.to_builtins(value, builtin_types=(bytes,), str_keys=True)
             converted = msgspec.convert(plain, self._type, str_keys=True)
             if self._timed:
@@ -151,12 +169,29 @@ class Result:
         except _WRONG as error:
             raise errors.InvalidInput(f"the result cannot be kept: {_readable(error)}") from None
 
+    def _encode_directly(self, value: Any) -> bytes | None:
+        try:
+            encoded = codec.pack_trusted(value)
+            self._decode(encoded)
+        except _WRONG:
+            return None  # What is wrong with it, the other way tells.
+        return encoded
+
+    def decode(self, encoded: bytes) -> Any:
+        """Return an encoded result (empty: None) as its annotation says. Raises InvalidInput when it does not fit."""
+        if not encoded:
+            return self.restore(None)
+        try:
+            return self._decode(encoded)
+        except _WRONG:
+            return self.restore(codec.unpack(encoded))  # From over HTTP: bytes are base64 text.
+
     def restore(self, plain: Any) -> Any:
         """Return a stored result, decoded to plain values, as its annotation says. Raises InvalidInput when it does not fit."""
         try:
             return msgspec.convert(plain, self._type, str_keys=True)
         except _WRONG as error:
-            raise errors.InvalidInput(f"the stored result does not fit its annotation: {_readable(error)}") from None
+            raise errors.InvalidInput(f"the result does not fit its annotation: {_readable(error)}") from None
 
 
 def check_times(value: Any) -> None:
@@ -176,7 +211,8 @@ def _check_times(plain: Any) -> None:
         raise errors.InvalidTime(f"the time {plain.isoformat()} has no offset from UTC: add 'Z' or '+02:00'")
 
 
-def _hints(name: str, function: Callable[..., Any]) -> dict[str, Any]:
+def hints(name: str, function: Callable[..., Any]) -> dict[str, Any]:
+    """Return what a function's parameters and its result are annotated, by name. Raises InvalidInput when it cannot be read."""
     try:
         return typing.get_type_hints(inspect.unwrap(function), include_extras=True)
     except (NameError, AttributeError, TypeError, SyntaxError) as error:
@@ -185,16 +221,16 @@ def _hints(name: str, function: Callable[..., Any]) -> dict[str, Any]:
         ) from None
 
 
-def _is_context(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> bool:
-    return hints.get(parameter.name, context.Context if parameter.name == "ctx" else None) is context.Context
+def _is_lead(parameter: inspect.Parameter, annotated: Mapping[str, Any], lead: Lead) -> bool:
+    return annotated.get(parameter.name, lead.kind if parameter.name == lead.name else None) is lead.kind
 
 
-def _field(name: str, parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
+def _field(name: str, parameter: inspect.Parameter, annotated: Mapping[str, Any], lead: Lead) -> Any:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-        raise errors.InvalidInput(f"{name} takes {parameter}: a handler's parameters have names, write them out")
-    hint = hints.get(parameter.name, Any)
-    if hint is context.Context:
-        raise errors.InvalidInput(f"{name} takes a Context as {parameter.name!r}: make it the first parameter")
+        raise errors.InvalidInput(f"{name} takes {parameter}: arguments have names, write the parameters out")
+    hint = annotated.get(parameter.name, Any)
+    if hint is lead.kind:
+        raise errors.InvalidInput(f"{name} takes a {lead.kind.__name__} as {parameter.name!r}: make it the first parameter")
     if parameter.default is parameter.empty:
         return parameter.name, hint
     return parameter.name, hint, _default(parameter.default)
@@ -207,10 +243,10 @@ def _default(value: Any) -> Any:
     return msgspec.field(default_factory=lambda: value)
 
 
-def _types(hints: Iterable[Any], what: str) -> list[shapes.Type]:
+def _types(annotated: Iterable[Any], what: str) -> list[shapes.Type]:
     """Every type inside these, them first. Raises InvalidInput for one that has no form in a payload."""
     try:
-        found = list(shapes.multi_type_info(list(hints)))
+        found = list(shapes.multi_type_info(list(annotated)))
     except (TypeError, ValueError) as error:
         raise errors.InvalidInput(f"{what} has an annotation that cannot be used: {error}") from None
     seen = {id(kind) for kind in found}

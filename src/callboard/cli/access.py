@@ -28,7 +28,7 @@ class Access:
     ] = None
     key: Annotated[str | None, Parameter(env_var="CALLBOARD_KEY", help="API key. [the one in the data directory]")] = None
     data: Annotated[str | None, Parameter(help="Data directory. [.callboard, or $CALLBOARD_DATA]")] = None
-    domain: Annotated[str | None, Parameter(help="Domain of the jobs. [the key's own]")] = None
+    domain: Annotated[str | None, Parameter(help="Domain of jobs and names. [the key's own]")] = None
     json: Annotated[bool, Parameter(help="Print JSON.")] = False
 
     def client(self) -> client.Client:
@@ -46,7 +46,7 @@ class Access:
     def _here(self) -> tuple[list[str], str | None]:
         place = self._place()
         local = layout.read_local(place.local)
-        lives = local is not None and (place.directory / "coordination").is_dir() and bool(place.coordination().sessions())
+        lives = local is not None and (place.directory / "sessions").is_dir() and bool(place.sessions().sessions())
         if local is None or not lives:
             raise errors.NotRunning(
                 f"nothing runs for {place.directory}: run 'callboard up', name another place with --data, or give --url and --key"

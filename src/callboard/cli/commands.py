@@ -12,7 +12,8 @@ from callboard.cli import exits
 
 DEPLOYMENT: Final = cyclopts.Group("Deployment", sort_key=1)
 JOBS: Final = cyclopts.Group("Jobs", sort_key=2)
-AROUND: Final = cyclopts.Group("Around", sort_key=3)
+CALLS: Final = cyclopts.Group("Services", sort_key=3)
+AROUND: Final = cyclopts.Group("Around", sort_key=4)
 
 COMMANDS: Final[tuple[tuple[str, cyclopts.Group, str, str], ...]] = (
     ("up", DEPLOYMENT, "callboard.cli.deployment:up", "Start Callboard on this machine."),
@@ -26,6 +27,8 @@ COMMANDS: Final[tuple[tuple[str, cyclopts.Group, str, str], ...]] = (
     ("queues", JOBS, "callboard.cli.queues:queues", "List queues with their jobs by state."),
     ("pause", JOBS, "callboard.cli.queues:pause", "Pause queues: nothing of them is started."),
     ("resume", JOBS, "callboard.cli.queues:resume", "Resume paused queues."),
+    ("call", CALLS, "callboard.cli.calls:call", "Call a method of a named service."),
+    ("broadcast", CALLS, "callboard.cli.calls:broadcast", "Call every instance of a role or a service."),
     ("demo", AROUND, "callboard.cli.demo.command:demo", "Watch nothing get lost, on your own files."),
     ("bench", AROUND, "callboard.cli.bench.command:bench", "Measure this machine."),
     ("version", AROUND, "callboard.cli.version:version", "Print the version."),
@@ -37,6 +40,15 @@ KEYS: Final[tuple[tuple[str, str, str], ...]] = (
     ("list", "callboard.cli.keys:listed", "List API keys, without their secrets."),
     ("revoke", "callboard.cli.keys:revoke", "Revoke API keys for good."),
 )
+CERTS: Final[tuple[tuple[str, str, str], ...]] = (
+    ("init", "callboard.cli.certs:init", "Make a cluster's authority."),
+    ("issue", "callboard.cli.certs:issue", "Make a key and a certificate for a server."),
+)
+GROUPS: Final[tuple[tuple[str, cyclopts.Group, str, tuple[tuple[str, str, str], ...]], ...]] = (
+    ("certs", DEPLOYMENT, "Make the certificates by which servers of a cluster know each other.", CERTS),
+    ("key", AROUND, "Make, list and revoke API keys.", KEYS),
+)
+"""Commands of two words: the first one, its group in the help, what the help says of it, and the second words."""
 
 
 def _application(name: str, help: str, group: cyclopts.Group | None = None) -> cyclopts.App:
@@ -58,14 +70,15 @@ def _application(name: str, help: str, group: cyclopts.Group | None = None) -> c
 
 def build(tokens: Collection[str] = ()) -> cyclopts.App:
     """Return the application for a command line. A command that is named in it tells its own, longer help."""
-    root = _application("callboard", "Durable jobs: submitted from anywhere, never lost, run by whoever is alive.")
+    root = _application("callboard", "Durable jobs, never lost, run by whoever is alive; and services found by name.")
     words = (f"{code.value} {code.name.lower().replace('_', ' ')}" for code in exits.Exit)
     root.help_epilogue = f"Exit codes: {', '.join(words)}."
     for place, (name, group, path, text) in enumerate(COMMANDS):
         help = None if name in tokens else text
         root.command(path, name=name, help=help, group=group, sort_key=place, help_epilogue="")
-    keys = _application("key", "Make, list and revoke API keys.", AROUND)
-    for place, (name, path, text) in enumerate(KEYS):
-        keys.command(path, name=name, help=None if name in tokens else text, sort_key=place)
-    root.command(keys)
+    for first, group, help, commands in GROUPS:
+        several = _application(first, help, group)
+        for place, (name, path, text) in enumerate(commands):
+            several.command(path, name=name, help=None if name in tokens else text, sort_key=place)
+        root.command(several)
     return root

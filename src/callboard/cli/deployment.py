@@ -62,11 +62,12 @@ class _Held(io.StringIO):
 
 
 def up(
-    app: Annotated[str | None, Parameter(help="Whose handlers the workers run. Without it: the built-in demo kinds.")] = None,
+    app: Annotated[str | None, Parameter(help="Whose jobs and services are run. Without it: the built-in demo kinds.")] = None,
     /,
     *,
     workers: Annotated[int | None, Parameter(help="Worker processes. [2]")] = None,
     slots: Annotated[int | None, Parameter(help="Jobs that one worker runs at a time. [16]")] = None,
+    services: Annotated[int | None, Parameter(help="Service processes: one serves, the others stand by. [2]")] = None,
     gateways: Annotated[int | None, Parameter(help="Gateway processes, on ports that follow each other. [1]")] = None,
     host: Annotated[str | None, Parameter(help="Address to listen on. [127.0.0.1]")] = None,
     port: Annotated[int | None, Parameter(help="TCP port of the first gateway. [8321]")] = None,
@@ -77,7 +78,7 @@ def up(
     detach: Annotated[bool, Parameter(help="Return once it is up, and leave it running.")] = False,
     json: Json = False,
 ) -> int:
-    """Start Callboard on this machine: an agent, gateways, workers. Ctrl-C stops it and lets running jobs end.
+    """Start Callboard on this machine: an agent, gateways, workers, services. Ctrl-C stops it and lets running jobs end.
 
     APP is written MODULE:APP, like images:app for what `app = Callboard("images")` in images.py made.
     """
@@ -86,6 +87,7 @@ def up(
         "app": app,
         "worker.count": workers,
         "worker.slots": slots,
+        "service.count": services,
         "gateway.count": gateways,
         "gateway.host": host,
         "gateway.port": port,

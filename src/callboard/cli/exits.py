@@ -27,13 +27,13 @@ class Exit(enum.IntEnum):
 
 MEANINGS: Final[dict[Exit, str]] = {
     Exit.OK: "done",
-    Exit.FAILED: "the awaited job ended discarded or cancelled, or an error without a code of its own",
+    Exit.FAILED: "the awaited job ended discarded or cancelled, the called service raised, or an error without a code of its own",
     Exit.INVALID: "what was given is wrong: an option, an argument, a name, a setting; nothing was changed",
-    Exit.NOT_FOUND: "no such job, queue, node or key",
+    Exit.NOT_FOUND: "no such job, queue, node, key, name or method",
     Exit.REFUSED: "understood and refused: the job's state, its id, or the key's scopes do not allow it",
-    Exit.UNAVAILABLE: "nobody answers: no gateway, no agent, or the store is out of reach; trying again may help",
+    Exit.UNAVAILABLE: "nobody answers: no gateway, no agent, no active instance, or no store in reach; trying again may help",
     Exit.STARTUP: "a deployment cannot start: the port, the data directory, the database or the app",
-    Exit.UNFINISHED: "the time to wait is over and the job is not finished; it goes on",
+    Exit.UNFINISHED: "the time to wait is over: the job is not finished and goes on, or the call had no answer",
     Exit.INTERRUPTED: "interrupted with Ctrl-C",
 }
 
@@ -59,6 +59,19 @@ OF_CODES: Final[dict[str, Exit]] = {
     errors.StartupError.code: Exit.STARTUP,
     errors.StoreError.code: Exit.STARTUP,
     errors.WaitTimeout.code: Exit.UNFINISHED,
+    errors.CallError.code: Exit.FAILED,
+    errors.UnknownName.code: Exit.NOT_FOUND,
+    errors.UnknownMethod.code: Exit.NOT_FOUND,
+    errors.DomainNotServed.code: Exit.NOT_FOUND,
+    errors.InterfaceConflict.code: Exit.REFUSED,
+    errors.NotActive.code: Exit.UNAVAILABLE,
+    errors.WrongEpoch.code: Exit.UNAVAILABLE,
+    errors.LeaseUnconfirmed.code: Exit.UNAVAILABLE,
+    errors.ConnectionLost.code: Exit.UNAVAILABLE,
+    errors.Overloaded.code: Exit.UNAVAILABLE,
+    errors.DeadlineExceeded.code: Exit.UNFINISHED,
+    errors.WireRefused.code: Exit.UNAVAILABLE,
+    errors.CoordinationError.code: Exit.UNAVAILABLE,
 }
 
 

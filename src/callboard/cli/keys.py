@@ -19,7 +19,10 @@ async def create(
     *,
     scope: Annotated[
         tuple[str, ...],
-        Parameter(help="What it may do: jobs:submit, jobs:read, jobs:manage, admin; may be repeated. [jobs:submit, jobs:read]"),
+        Parameter(
+            help="What it may do: jobs:submit, jobs:read, jobs:manage, calls:invoke, admin; may be repeated."
+            " [jobs:submit, jobs:read]"
+        ),
     ] = (),
     to: access.Access = access.HERE,
 ) -> int:

@@ -12,14 +12,16 @@ from callboard.cli import access, exits, jobs, output
 async def nodes(*, to: access.Access = access.HERE) -> int:
     """List the live nodes.
 
-    Piped columns: node, role, pid, seconds since its start, running, slots, URL, kinds.
+    A service is active where it says `yes`, and stands by where it says `no`; its epoch grows with each change of hands.
+
+    Piped columns: node, role, service, active, epoch, pid, seconds since its start, running, slots, URL, kinds.
     """
     async with to.client() as gateways:
         found = await gateways.nodes()
     if to.json:
         output.document({"nodes": found})
         return exits.Exit.OK
-    columns = ("node", "role", "pid", "up", "running", "slots", "URL", "kinds")
+    columns = ("node", "role", "service", "active", "epoch", "pid", "up", "running", "slots", "URL", "kinds")
     rows = [row for node in found for row in _rows(node)]
     if output.on_terminal():
         # The end of a node's id is what tells it from others, in the logs too.
@@ -35,6 +37,7 @@ def _rows(node: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
         yield (
             node.get("incarnation") or "",
             role.get("role"),
+            *_activity(role),
             node.get("pid"),
             age,
             role.get("running"),
@@ -42,6 +45,17 @@ def _rows(node: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
             role.get("url"),
             " ".join(role.get("kinds") or ()),
         )
+
+
+def _activity(role: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """Return service, active and epoch; several groups with an epoch each are told apart by their names."""
+    if "service" not in role:
+        return None, None, None
+    held = role.get("active")
+    if not isinstance(held, Mapping):
+        return role["service"], "yes" if held else "no", None
+    epochs = [str(epoch) if list(held) == ["main"] else f"{group}={epoch}" for group, epoch in sorted(held.items())]
+    return role["service"], "yes" if held else "no", " ".join(epochs) or None
 
 
 def _age(started_at: Any) -> Any:

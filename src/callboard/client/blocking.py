@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 from anyio import from_thread
 
@@ -104,6 +104,31 @@ class SyncClient:
     def resume(self, queue: str, *, domain: str | None = None) -> None:
         """See `Client.resume`."""
         self._call(self._client.resume(queue, domain=domain))
+
+    def call(
+        self,
+        name: str,
+        method: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = calls.CALL_SECONDS,
+        domain: str | None = None,
+        repeatable: bool = False,
+    ) -> Any:
+        """See `Client.call`."""
+        return self._call(self._client.call(name, method, args, timeout=timeout, domain=domain, repeatable=repeatable))
+
+    def broadcast(
+        self,
+        target: str,
+        method: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        mode: Literal["all", "first", "elect"] = "all",
+        timeout: float = calls.CALL_SECONDS,
+    ) -> list[shapes.Outcome]:
+        """See `Client.broadcast`."""
+        return self._call(self._client.broadcast(target, method, args, mode=mode, timeout=timeout))
 
     def nodes(self) -> list[dict[str, Any]]:
         """See `Client.nodes`."""

@@ -26,6 +26,8 @@ PATIENCE_SECONDS: Final = 10.0
 WAIT_SECONDS: Final = 30.0
 """One turn of waiting at a gateway; a longer wait takes several."""
 PAGE_JOBS: Final = 200
+CALL_SECONDS: Final = 10.0
+"""How long a call may take when nothing is said: what gateways take it to be, too."""
 
 
 class Options(TypedDict, total=False):
@@ -51,7 +53,7 @@ class Options(TypedDict, total=False):
 
 
 class Client:
-    """Jobs of the gateways at `urls`, with the API key `key`. Use as `async with Client(...)`, or call `close`.
+    """Jobs and services of the gateways at `urls`, with the API key `key`. Use as `async with Client(...)`, or call `close`.
 
     On one event loop; calls may run at the same time. Every call may raise Unauthorized, Forbidden, StoreError, and Unreachable
     when no gateway answered within `timeout` seconds (per call; 600 at most). `domain` is where jobs are looked for and put
@@ -241,6 +243,52 @@ class Client:
         """Let a paused queue go on."""
         await self._ask("POST", f"/v1/queues/{_part(queue)}/resume", self._within(domain))
 
+    # Named services
+
+    async def call(
+        self,
+        name: str,
+        method: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = CALL_SECONDS,
+        domain: str | None = None,
+        repeatable: bool = False,
+    ) -> Any:
+        """Call a method of a named service (`billing@acme`, or an exact instance `cache/INCARNATION`); return what it returned.
+
+        `timeout` in seconds, 60 at most. `repeatable` says that running it twice does no harm: then a call whose gateway dies is
+        made again through another one. Needs the scope `calls:invoke`. Raises what the method raised, as a ServiceError with its
+        code where the class is not Callboard's own, and CallErrors, whose `data["ran"]` says whether the method was begun:
+        UnknownName, UnknownMethod, NotActive, DeadlineExceeded; InvalidArguments. Unreachable without `ran` in its data means
+        that nobody knows.
+        """
+        body = _arguments(args)
+        query = [] if timeout == CALL_SECONDS else [("timeout", f"{timeout:g}")]
+        path = f"/v1/call/{quote(_named(name, domain or self._domain), safe='@/')}/{_part(method)}"
+        answer = await self._ask("POST", path, query, body=body, repeatable=repeatable, waits=timeout)
+        return msgspec.json.decode(answer, type=shapes.Called).result
+
+    async def broadcast(
+        self,
+        target: str,
+        method: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        mode: Literal["all", "first", "elect"] = "all",
+        timeout: float = CALL_SECONDS,
+    ) -> list[shapes.Outcome]:
+        """Call every instance of `service:NAME` or `role:NAME`; return an outcome for each. `timeout` as for `call`.
+
+        `mode`: gather all answers, take the first good one, or have the recipients elect who acts. Roles need an admin key that
+        reaches all domains. Raises UnknownName when there are no recipients.
+        """
+        given = shapes.Broadcast(target, method, dict(args or {}), mode, timeout)
+        codec.pack(given.args, "args")
+        body = msgspec.json.encode(given)
+        answer = await self._ask("POST", "/v1/broadcast", body=body, repeatable=False, waits=timeout)
+        return msgspec.json.decode(answer, type=shapes.Outcomes).outcomes
+
     async def nodes(self) -> list[dict[str, Any]]:
         """Return what each live node says of itself."""
         return msgspec.json.decode(await self._ask("GET", "/v1/nodes"), type=shapes.Nodes).nodes
@@ -307,6 +355,19 @@ def _job(id: str) -> str:
         return f"/v1/jobs/{uuid7.text(uuid7.parse(id))}"
     except ValueError:
         raise errors.InvalidId(f"{id!r:.60} is not a job id: give a UUIDv7 as it was returned at submission") from None
+
+
+def _named(name: str, domain: str | None) -> str:
+    """Write the domain that is meant into a name that has none."""
+    label, slash, incarnation = name.partition("/")
+    return name if domain is None or "@" in label else f"{label}@{domain}{slash}{incarnation}"
+
+
+def _arguments(args: Mapping[str, Any] | None) -> bytes | None:
+    if not args:
+        return None
+    codec.pack(args, "args")  # JSON would write NaN as null, and say nothing.
+    return msgspec.json.encode(args)
 
 
 def _part(text: str) -> str:

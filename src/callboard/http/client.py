@@ -204,8 +204,11 @@ class Gateways:
             unsent = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
             return _Failure(_unreachable(endpoint, error), unsent=unsent)
         if status in _AWAY:
-            self._endpoints.failed(endpoint)
             said = problem(endpoint.base, status, body)
+            if "ran" in said.data:  # Of a call: the gateway is well, and has tried as long as it was given.
+                self._endpoints.succeeded(endpoint)
+                raise said
+            self._endpoints.failed(endpoint)
             return _Failure(said, not said.data.get("unknown", status != 503), _seconds(headers.get("retry-after")))
         self._endpoints.succeeded(endpoint)
         self._budget.succeeded()
@@ -253,7 +256,10 @@ def problem(where: str, status: int, body: bytes) -> errors.CallboardError:
     if not found.code:
         cls = errors.Unreachable if status in _AWAY else errors.CallboardError
         return cls(f"{where} answered {status}, and not as a gateway does: check the URL", status=status)
-    return named(found.code)(found.detail, **(data | {"status": status}))
+    data["status"] = status
+    if "ran" in data:
+        return errors.restored(found.code, found.detail, found.retryable, data)
+    return named(found.code)(found.detail, **data)
 
 
 def named(code: str) -> type[errors.CallboardError]:

@@ -10,10 +10,13 @@ import asyncio
 import contextlib
 import errno
 import socket
+from asyncio import transports
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http import httptools_impl
 
 from callboard import errors
 from callboard.kit import lifecycle
@@ -38,7 +41,7 @@ class Server(lifecycle.Lifecycle):
         self._port = port
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -62,6 +65,11 @@ class Server(lifecycle.Lifecycle):
         """Where this machine reaches the server."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self._host, self._host)
         return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+
+    def connections(self) -> list[dict[str, Any]]:
+        """Return the open connections, the oldest first: `peer`, `since` (UTC), and how many `requests` came over each."""
+        found = [each for each in self._server.server_state.connections if isinstance(each, _Connection)]
+        return [each.facts() for each in sorted(found, key=lambda each: each.since)]
 
     async def _start(self) -> None:
         listener = bind(self._host, self._port)
@@ -142,6 +150,24 @@ class _Embedded(uvicorn.Server):
                 await asyncio.wait(self.server_state.tasks, timeout=LAST_WORD_SECONDS)
             else:
                 await asyncio.sleep(TURN_SECONDS)
+
+
+class _Connection(httptools_impl.HttpToolsProtocol):
+    """One connection, with what is told of it."""
+
+    def connection_made(self, transport: transports.Transport) -> None:  # type: ignore[override]
+        self.since = datetime.now(UTC)
+        self.requests = 0
+        super().connection_made(transport)
+
+    def on_message_begin(self) -> None:
+        self.requests += 1
+        super().on_message_begin()
+
+    def facts(self) -> dict[str, Any]:
+        host, port = self.client or ("", 0)
+        since = self.since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {"peer": f"[{host}]:{port}" if ":" in host else f"{host}:{port}", "since": since, "requests": self.requests}
 
 
 def bind(host: str, port: int) -> socket.socket:

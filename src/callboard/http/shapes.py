@@ -7,7 +7,7 @@ Readers ignore fields they do not know, so fields may be added.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -205,6 +205,43 @@ class MintedKey(Key, frozen=True, kw_only=True):
 
 class Keys(msgspec.Struct, frozen=True):
     keys: list[Key]
+
+
+class Called(msgspec.Struct, frozen=True):
+    """What a call returned."""
+
+    result: Any
+
+
+class Broadcast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A call to every instance of a role (`role:gateway`) or of a service (`service:cache`)."""
+
+    target: str
+    method: str
+    args: dict[str, Any] = {}
+    mode: Literal["all", "first", "elect"] = "all"
+    """Gather all answers, take the first good one, or have the recipients choose who acts."""
+    timeout: float = 10.0
+    """Seconds for all together, 60 at most."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of a broadcast at one recipient."""
+
+    member: str
+    """The recipient, `cache/INCARNATION`."""
+    status: str
+    """`ok`, `error`, `timeout`, `unreachable`; `cancelled` in first, `elsewhere` in elect, for those that need not act."""
+    result: Any = None
+    code: str | None = None
+    """Why not, as the code of an error."""
+    message: str | None = None
+
+
+class Outcomes(msgspec.Struct, frozen=True):
+    """One outcome for each recipient."""
+
+    outcomes: list[Outcome]
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ def place(data):
     made = layout.Layout(data)
     made.prepare()
     made.local.write_bytes(msgspec.json.encode(layout.LocalAccess([URL], "cb_local_key")))
-    session = made.coordination().session(layout.AGENT)
+    session = made.sessions().session(layout.AGENT)
     yield made
     session.close()
 

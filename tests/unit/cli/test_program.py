@@ -10,7 +10,7 @@ import pytest
 from callboard import errors
 from callboard.cli import commands, program
 
-ALL = [(name,) for name, *_ in commands.COMMANDS] + [("key", name) for name, *_ in commands.KEYS]
+ALL = [(name,) for name, *_ in commands.COMMANDS] + [(first, name) for first, *_, names in commands.GROUPS for name, *_ in names]
 
 
 @pytest.fixture(autouse=True)

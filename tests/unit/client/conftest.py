@@ -17,6 +17,7 @@ from callboard.jobs import queue as queues
 from callboard.jobs.engines import memory
 from callboard.kit import codec, uuid7
 from callboard.roles.gateway import Gateway, keys
+from tests.unit import inhouse
 
 NODE = uuid7.make(1)
 
@@ -28,6 +29,8 @@ class Site:
         self.queue = queue
         self.token = token
         self.gateways: list[Gateway] = []
+        self.node = inhouse.Inhouse()
+        """What the gateways' calls reach."""
         self._stack = stack
 
     @property
@@ -38,9 +41,9 @@ class Site:
         """Start one more gateway."""
 
         async def entries() -> list[coordination.Entry]:
-            return [coordination.Entry("nodes/aa", b'{"incarnation":"aa"}', "node-aa")]
+            return [coordination.Entry("nodes/aa", b'{"incarnation":"aa"}', 1, "node-aa")]
 
-        gateway = Gateway(self.queue, {"app.add": kinds.Kind(name="app.add")}, "127.0.0.1", port, entries)
+        gateway = Gateway(self.queue, {"app.add": kinds.Kind(name="app.add")}, "127.0.0.1", port, entries, calls=self.node)
         await gateway.start()
         self._stack.push_async_callback(gateway.stop)
         self.gateways.append(gateway)

@@ -14,10 +14,10 @@ from cyclopts import Parameter
 
 from callboard import errors
 from callboard.cli import exits, output
-from callboard.cli.bench import backlog, idle, latency, machine, stream, web
+from callboard.cli.bench import backlog, book, broadcasts, calls, failover, idle, latency, machine, stream, web
 
 BATCHES: Final = (1, 5, 20, 100, 500, 2_000)
-PARTS: Final = ("latency", "idle", "web", "stream", "batches", "backlog")
+PARTS: Final = ("latency", "idle", "web", "calls", "failover", "broadcast", "book", "stream", "batches", "backlog")
 
 
 def bench(
@@ -56,6 +56,10 @@ def _measured(parts: tuple[str, ...], seconds: float, jobs: int, say: Say) -> di
         "latency": latency.measure,
         "idle": lambda: idle.measure(20),
         "web": lambda: web.measure(10),
+        "calls": calls.measure,
+        "failover": failover.measure,
+        "broadcast": broadcasts.measure,
+        "book": book.measure,
         "stream": lambda: stream.measure(seconds),
         "batches": lambda: asyncio.to_thread(backlog.sizes, 60_000, BATCHES),
         "backlog": lambda: asyncio.to_thread(backlog.measure, jobs),

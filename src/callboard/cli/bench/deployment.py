@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,18 @@ class Deployment(msgspec.Struct, frozen=True):
 
 
 @contextlib.asynccontextmanager
-async def deploy(*, workers: int, slots: int, gateways: int = 1) -> AsyncIterator[Deployment]:
-    """Start `callboard up` with the bench's jobs and give it when all its nodes are ready."""
+async def deploy(
+    *, workers: int, slots: int, gateways: int = 1, services: int = 0, given: Mapping[str, str] | None = None
+) -> AsyncIterator[Deployment]:
+    """Start `callboard up` with the bench's app and give it when all its nodes are ready; `given` are settings by variable."""
     data = Path(tempfile.mkdtemp(prefix="callboard-bench-"))
     command = [sys.executable, "-m", "callboard.cli", "up", "callboard.cli.bench.apps:app", "--data", str(data)]
     command += ["--workers", str(workers), "--slots", str(slots), "--gateways", str(gateways), "--port", str(free_port())]
+    command += ["--services", str(services)]
     with (data / "up.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
+        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env={**os.environ, **(given or {})})
     try:
-        yield await _ready(process, data, workers + gateways)
+        yield await _ready(process, data, workers + gateways + services)
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)

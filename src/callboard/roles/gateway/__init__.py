@@ -1,6 +1,6 @@
 """The gateway role: the HTTP API over a queue. Routes by concern in `routes/`, everything they share in `desk`.
 
-A request's way: `edge` (counts, and answers single submissions itself) → `site` (the framework) → `desk.guard` (key, scope)
+A request's way: `edge` (counts, answers submissions and calls itself) → `site` (the framework) → `desk.guard` (key, scope)
 → a route → queue. `keys` is also used by the agent, to make the first admin key.
 """
 

@@ -17,6 +17,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import FromQuery
 
 from callboard import errors
+from callboard.app import services
 from callboard.jobs import kinds
 from callboard.jobs import queue as queues
 from callboard.roles.gateway import health, keys, metrics, roster, waits
@@ -24,7 +25,7 @@ from callboard.roles.gateway import health, keys, metrics, roster, waits
 MAX_BODY: Final = 1 << 20
 """Bytes that the body of a request may have, unless it is a batch."""
 MAX_BATCH_BODY: Final = 16 << 20
-PROVIDED: Final = ("desk", "caller", "body", "job_id", "queue_name", "key_id")
+PROVIDED: Final = ("desk", "caller", "body", "job_id", "queue_name", "key_id", "name", "method", "incarnation")
 """Parameters of routes that come from elsewhere than the query."""
 
 Asked = Request[Any, Any, Any]
@@ -41,6 +42,8 @@ class Desk:
     waits: waits.Waits
     metrics: metrics.Metrics
     health: health.Health
+    calls: services.Caller | None = None
+    """The node's way to named services and roles; None where it has none."""
     max_batch_body: int = MAX_BATCH_BODY
     """Bytes that the body of a batch may have."""
 

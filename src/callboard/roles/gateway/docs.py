@@ -51,7 +51,8 @@ class Page(OpenAPIRenderPlugin):
 CONFIG: Final = OpenAPIConfig(
     title="Callboard",
     version="1",
-    description="Durable jobs: submit, wait, list, cancel, retry. Errors are problem documents (RFC 9457) with a stable code.",
+    description="Durable jobs: submit, wait, list, cancel, retry; named services: call, broadcast."
+    " Errors are problem documents (RFC 9457) with a stable code.",
     path="/docs",
     render_plugins=[Page(), Json()],
 )

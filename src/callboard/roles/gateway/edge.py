@@ -1,8 +1,8 @@
-"""The outermost ASGI application: counts requests, and answers single submissions without the framework behind it.
+"""The outermost ASGI application: counts requests, and answers submissions and calls without the framework behind it.
 
-`POST /v1/jobs` is what a busy system does thousands of times a second; a framework's routing, injection and response objects cost
-more than everything else in it. So the edge answers exactly that path itself, by the same `intake.one` that the route
-of the framework calls for every other spelling of it; everything else passes through.
+`POST /v1/jobs` and `POST /v1/call/...` are what a busy system does thousands of times a second; a framework's routing, injection
+and response objects cost more than everything else in them. So the edge answers exactly those paths itself, by the same
+`intake.one` and `calls.one` that the routes of the framework call for every other spelling; everything else passes through.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ from time import perf_counter
 from typing import Any, Final
 
 from callboard import errors
+from callboard.roles.gateway import calls, intake, keys, problems
 from callboard.roles.gateway import desk as desks
-from callboard.roles.gateway import intake, keys, problems
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Serve = Callable[[keys.Grant, str, Receive], Awaitable[tuple[int, bytes]]]
+"""Answers one request of a known caller: the status, and a document in JSON."""
 
 SUBMIT_PATH: Final = "/v1/jobs"
+CALL_PATH: Final = "/v1/call/"
+CALL_ROUTE: Final = "/v1/call/{name}/{method}"
 _JSON: Final = (b"content-type", b"application/json")
 
 
@@ -40,8 +44,12 @@ class Edge:
         began = perf_counter()
         self._metrics.open_requests += 1
         try:
-            if scope["path"] == SUBMIT_PATH and scope["method"] == "POST" and not scope["query_string"]:
-                status, route = await self._submit(scope, receive, send), SUBMIT_PATH
+            path = scope["path"]
+            plain = scope["method"] == "POST" and not scope["query_string"]
+            if plain and path == SUBMIT_PATH:
+                status, route = await self._served(self._submit, scope, receive, send), SUBMIT_PATH
+            elif plain and path.startswith(CALL_PATH) and 1 <= path.count("/", len(CALL_PATH)) <= 2:
+                status, route = await self._served(self._call, scope, receive, send), CALL_ROUTE
             else:
                 status = await self._pass_on(scope, receive, send)
                 route = scope.get("path_template") or "unknown"
@@ -49,28 +57,34 @@ class Edge:
             self._metrics.open_requests -= 1
         self._metrics.count(scope["method"], route, status, perf_counter() - began)
 
-    async def _submit(self, scope: Scope, receive: Receive, send: Send) -> int:
+    async def _served(self, serve: Serve, scope: Scope, receive: Receive, send: Send) -> int:
         try:
             grant = await self._grant(scope["headers"])
-            body = await _body(receive, desks.MAX_BODY)
-            status, receipt = await intake.one(self._desk, grant, grant.home, body)
+            status, body = await serve(grant, scope["path"], receive)
         except _Disconnected:
             return 499
         except asyncio.CancelledError:
             return await _answer(send, _cut_off())
         except Exception as error:
             return await _answer(send, problems.answer(error))
-        length = (b"content-length", b"%d" % len(receipt))
+        length = (b"content-length", b"%d" % len(body))
         await send({"type": "http.response.start", "status": status, "headers": [_JSON, length]})
-        await send({"type": "http.response.body", "body": receipt})
+        await send({"type": "http.response.body", "body": body})
         return status
+
+    async def _submit(self, grant: keys.Grant, path: str, receive: Receive) -> tuple[int, bytes]:
+        grant.check_scope(keys.SUBMIT)
+        return await intake.one(self._desk, grant, grant.home, await _body(receive, desks.MAX_BODY))
+
+    async def _call(self, grant: keys.Grant, path: str, receive: Receive) -> tuple[int, bytes]:
+        grant.check_scope(keys.INVOKE)
+        name, _, method = path[len(CALL_PATH) :].rpartition("/")
+        return 200, await calls.one(self._desk, grant, grant.home, name, method, await _body(receive, desks.MAX_BODY))
 
     async def _grant(self, headers: list[tuple[bytes, bytes]]) -> keys.Grant:
         authorization = desks.authorization(headers)
         keyring = self._desk.keyring
-        grant = keyring.recall(authorization) or await keyring.grant(authorization)
-        grant.check_scope(keys.SUBMIT)
-        return grant
+        return keyring.recall(authorization) or await keyring.grant(authorization)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> int:
         status = 0

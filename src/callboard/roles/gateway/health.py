@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from callboard import errors
@@ -22,8 +23,9 @@ MAX_AGE_NS: Final = 1_000_000_000
 class Health:
     """Judges one gateway. On one event loop."""
 
-    def __init__(self, queue: queues.Queue) -> None:
+    def __init__(self, queue: queues.Queue, calls_ready: Callable[[], bool]) -> None:
         self._queue = queue
+        self._calls_ready = calls_ready
         self._commits = 0.0
         self._stuck_since: int | None = None
         self._store = "ok"
@@ -42,14 +44,14 @@ class Health:
         return self._stuck_since is None or now - self._stuck_since < STALL_NS
 
     async def ready(self) -> dict[str, str]:
-        """Return what can be served: for jobs `ok`, `unavailable` or `draining`; for calls `unsupported`."""
+        """Return what can be served: `ok`, `unavailable` or `draining`, for jobs and for calls."""
         if self.draining:
-            return {"jobs": "draining", "calls": "unsupported"}
+            return {"jobs": "draining", "calls": "draining"}
         now = self._queue.clock.boot()
         if self._probed_at is None or now - self._probed_at >= MAX_AGE_NS:
             self._probed_at = now
             self._store = await self._probe()
-        return {"jobs": self._store, "calls": "unsupported"}
+        return {"jobs": self._store, "calls": "ok" if self._calls_ready() else "unavailable"}
 
     async def _probe(self) -> str:
         try:

@@ -23,8 +23,9 @@ from callboard.kit import grammar
 SUBMIT: Final = "jobs:submit"
 READ: Final = "jobs:read"
 MANAGE: Final = "jobs:manage"
+INVOKE: Final = "calls:invoke"
 ADMIN: Final = "admin"
-SCOPES: Final = (SUBMIT, READ, MANAGE, ADMIN)
+SCOPES: Final = (SUBMIT, READ, MANAGE, INVOKE, ADMIN)
 """What a key may be allowed; `admin` implies the others."""
 
 MAX_AGE_NS: Final = 4_000_000_000

@@ -40,6 +40,22 @@ _STATUSES: Final[dict[type[errors.CallboardError], int]] = {
     errors.StoreUnavailable: 503,
     errors.StoreFull: 503,
     errors.WaitTimeout: 504,
+    errors.Unreachable: 503,
+    errors.UnknownName: 404,
+    errors.UnknownMethod: 404,
+    errors.DomainNotServed: 404,
+    errors.InterfaceConflict: 409,
+    errors.NotActive: 503,
+    errors.WrongEpoch: 503,
+    errors.LeaseUnconfirmed: 503,
+    errors.DeadlineExceeded: 504,
+    errors.ConnectionLost: 503,
+    errors.Overloaded: 503,
+    errors.InvalidResult: 502,
+    errors.AnsweredTwice: 502,
+    errors.WireRefused: 503,
+    errors.CoordinationUnavailable: 503,
+    errors.CallError: 502,
 }
 _STANDARD: Final = ("type", "title", "status", "detail", "code", "retryable")
 _log = structlog.get_logger("callboard.gateway")
@@ -65,9 +81,12 @@ def status_of(error: errors.CallboardError) -> int:
     """Return the HTTP status of an error: that of its nearest class which has one, else 500.
 
     Whatever is wrong with one job of a batch (`index` says which) makes the batch unprocessable, not too large or malformed.
+    What a service raised for reasons of its own is a 422, or a 503 when trying again may help.
     """
     if isinstance(error, errors.InvalidInput) and "index" in error.data:
         return 422
+    if isinstance(error, errors.ServiceError):
+        return 503 if error.retryable else 422
     return next((_STATUSES[cls] for cls in type(error).__mro__ if cls in _STATUSES), 500)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Final, cast
 
+import msgspec
+
+from callboard.app import exposure, services
 from callboard.http import server
 from callboard.jobs import kinds as declared
 from callboard.jobs import queue as queues
@@ -12,12 +15,27 @@ from callboard.roles import role
 from callboard.roles.gateway import desk as desks
 from callboard.roles.gateway import edge, health, keys, metrics, roster, site, waits
 
+SHOWN_CONNECTIONS: Final = 1000
+"""Connections of each kind that are listed: more would make the answer too big."""
+
+
+class Connections(msgspec.Struct, frozen=True):
+    """The open connections of a gateway and of its node."""
+
+    http: list[dict[str, Any]]
+    """From clients: `peer`, `since` (UTC), `requests` until now."""
+    rpc: list[dict[str, Any]]
+    """To and from other nodes."""
+    open: dict[str, int]
+    """How many there are of each kind, shown or not."""
+
 
 class Gateway(role.Role):
     """Serves the HTTP API of one store. The queue is started before and stopped after it, by whoever made it.
 
     `kinds` are those of the app, if there is one: their submissions get its defaults and have their arguments checked.
-    `entries` reads the entries of live nodes without blocking the loop. Errors at start as `http.server.Server` says.
+    `entries` reads the entries of live nodes without blocking the loop. `calls` finds named services, `calls_ready` tells whether
+    it can, `node_connections` lists the node's connections with other nodes. Errors at start as `http.server.Server` says.
     """
 
     name: ClassVar[str] = "gateway"
@@ -30,8 +48,13 @@ class Gateway(role.Role):
         port: int,
         entries: roster.Entries,
         max_body_bytes: int = desks.MAX_BATCH_BODY,
+        *,
+        calls: services.Caller | None = None,
+        calls_ready: Callable[[], bool] | None = None,
+        node_connections: Callable[[], Sequence[dict[str, Any]]] = list,
     ) -> None:
         super().__init__()
+        self._node_connections = node_connections
         self._desk = desks.Desk(
             queue=queue,
             kinds=kinds,
@@ -39,7 +62,8 @@ class Gateway(role.Role):
             roster=roster.Roster(entries, queue.clock),
             waits=waits.Waits(queue),
             metrics=metrics.Metrics(queue),
-            health=health.Health(queue),
+            health=health.Health(queue, calls_ready or (lambda: calls is not None)),
+            calls=calls,
             max_batch_body=max_body_bytes,
         )
         self._server = server.Server(edge.Edge(cast(edge.App, site.build(self._desk)), self._desk), host, port)
@@ -48,6 +72,13 @@ class Gateway(role.Role):
     def url(self) -> str:
         """Where this machine reaches it; known once it is started."""
         return self._server.url
+
+    @exposure.method(idempotent=True)
+    async def connections(self) -> Connections:
+        """List the open connections: of HTTP clients, and of the node with others."""
+        clients, nodes = self._server.connections(), self._node_connections()
+        number = {"http": len(clients), "rpc": len(nodes)}
+        return Connections(clients[:SHOWN_CONNECTIONS], list(nodes[:SHOWN_CONNECTIONS]), number)
 
     def facts(self) -> Mapping[str, Any]:
         return {"url": self.url}

@@ -11,14 +11,14 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 
 from callboard.roles.gateway import desk as desks
 from callboard.roles.gateway import docs, problems
-from callboard.roles.gateway.routes import access, health, jobs, nodes, queues
+from callboard.roles.gateway.routes import access, calls, health, jobs, nodes, queues
 
 _CLIENT_LEFT: Final = 499
 
 
 def build(desk: desks.Desk) -> Litestar:
     """Return the application whose routes work with `desk`."""
-    keyed = [*jobs.HANDLERS, *queues.HANDLERS, *nodes.HANDLERS, *access.HANDLERS]
+    keyed = [*jobs.HANDLERS, *queues.HANDLERS, *nodes.HANDLERS, *access.HANDLERS, *calls.HANDLERS]
     keyed.remove(jobs.submit_batch)
     batch = Router("/", route_handlers=[jobs.submit_batch], request_max_body_size=desk.max_batch_body)
     return Litestar(

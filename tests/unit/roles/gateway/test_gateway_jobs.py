@@ -23,7 +23,7 @@ SERVED = {"domains": ["main"], "queues": ["default", "images"]}
 
 def worker(**kinds: list[int]) -> coordination.Entry:
     body = {"incarnation": "aa", "pid": 1, "roles": [{"role": "worker", "kinds": kinds, "slots": 4, **SERVED}]}
-    return coordination.Entry("nodes/aa", msgspec.json.encode(body), "node-aa")
+    return coordination.Entry("nodes/aa", msgspec.json.encode(body), 1, "node-aa")
 
 
 async def test_a_job_is_shown_whole(api):

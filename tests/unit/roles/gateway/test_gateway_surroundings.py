@@ -50,9 +50,9 @@ def test_great_counts_are_not_pretended_to_be_exact():
 async def test_nodes_are_what_live_ones_say(api, entries):
     facts = {"incarnation": "ab", "pid": 7, "roles": [{"role": "gateway", "url": "http://x"}]}
     entries += [
-        coordination.Entry("nodes/ab", msgspec.json.encode(facts), "node-ab"),
-        coordination.Entry("nodes/cd", b"broken", "node-cd"),
-        coordination.Entry("agent", b"{}", "agent"),
+        coordination.Entry("nodes/ab", msgspec.json.encode(facts), 1, "node-ab"),
+        coordination.Entry("nodes/cd", b"broken", 1, "node-cd"),
+        coordination.Entry("agent", b"{}", 1, "agent"),
     ]
     assert (await api("GET", "/v1/nodes")).body == {"nodes": [facts]}
     entries.clear()
@@ -110,7 +110,7 @@ async def test_a_key_asked_for_badly_is_refused(api, body, word):
 async def test_health_and_readiness_need_no_key(api):
     assert (await api("GET", "/healthz", token="")).body == {"loop": "ok", "writer": "ok"}
     answer = await api("GET", "/readyz", token="")
-    assert (answer.status, answer.body) == (200, {"jobs": "ok", "calls": "unsupported"})
+    assert (answer.status, answer.body) == (200, {"jobs": "ok", "calls": "unavailable"})
 
 
 async def test_a_store_that_is_away_makes_it_unready_but_not_unwell(api, monkeypatch):
@@ -141,7 +141,7 @@ class Stuck:
 
 def test_only_a_writer_that_stands_still_with_work_is_unwell():
     queue = Stuck()
-    judge = health.Health(queue)  # type: ignore[arg-type]
+    judge = health.Health(queue, lambda: True)  # type: ignore[arg-type]
     assert judge.alive()
     queue.now += 10 * health.STALL_NS
     queue.counters["waiting"] = 3.0
@@ -208,6 +208,9 @@ async def test_the_documentation_describes_every_route(api):
         ("get", "/v1/queues"),
         ("post", "/v1/queues/{queue_name}/pause"),
         ("post", "/v1/queues/{queue_name}/resume"),
+        ("post", "/v1/call/{name}/{method}"),
+        ("post", "/v1/call/{name}/{incarnation}/{method}"),
+        ("post", "/v1/broadcast"),
         ("get", "/v1/nodes"),
         ("get", "/v1/keys"),
         ("post", "/v1/keys"),
@@ -234,7 +237,7 @@ async def test_the_page_needs_nothing_from_elsewhere(api):
 
 async def test_the_role_tells_where_it_is(api):
     assert api.gateway.facts() == {"url": api.gateway.url}
-    assert await api.gateway.ping() == {"role": "gateway", "ready": True, "open_requests": 0}
+    assert await api.gateway.ping() == {"role": "gateway", "ready": True, "active": True, "open_requests": 0}
 
 
 async def test_a_second_gateway_on_the_port_says_so(api, queue):

@@ -77,7 +77,7 @@ class Yard:
 
     async def submit_to(self, store: queues.Queue, app: Callboard, kind: str, args: dict[str, Any], /, **options: Any) -> bytes:
         """Submit by name, without the checks of the kind's declaration."""
-        given = submission.Submission(kind=f"{app.name}.{kind}", args=args, **options)
+        given = submission.Submission(kind=f"{app.title}.{kind}", args=args, **options)
         known = {name: msgspec.structs.replace(each, check=None) for name, each in app.kinds.items()}
         job = submission.build(given, known, store.clock.now())
         await store.submit([job])

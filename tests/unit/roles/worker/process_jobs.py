@@ -54,3 +54,8 @@ def hog(ctx: Context, file: str) -> None:
         out.write(f"{os.getpid()}\n")
     while True:
         time.sleep(60)
+
+
+@app.job(runs_in="process", attempts=1)
+async def calling() -> None:
+    await app.call("cache", "get", key="a")
