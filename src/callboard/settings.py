@@ -89,6 +89,54 @@ def _reached(host: str) -> str:
     return "127.0.0.1" if address.is_unspecified else host
 
 
+class ServiceSettings(Group, frozen=True, kw_only=True):
+    """The processes that run named services."""
+
+    count: Annotated[int, Meta(ge=0, le=256)] = 2
+    """Service nodes (processes). Two: one serves, the other one stands by. Without an app, or with one that has no services, there
+    are none."""
+    groups: tuple[Name, ...] = ("main=.",)
+    """Which group serves which domains, as GROUP=DOMAIN; a domain means its subtree, less what other groups name, and `.` all
+    domains. The same at every node of a site. One group: a small site needs no more."""
+    group: Name | None = None
+    """The group that the service nodes here stand for. None: every group; each has its own active instance all the same."""
+    order: Annotated[int, Meta(ge=0, le=999_999)] | None = None
+    """Place of the service nodes here among those who stand for an office: the lowest that lives is preferred. None: the number
+    of the node, counted from 0."""
+    preempt: bool = True
+    """Whether a preferred instance that comes back takes over from one that serves. Without it fewer changes, but services end
+    up where they were last rescued to."""
+
+
+class RegistrySettings(Group, frozen=True, kw_only=True):
+    """The processes that know who answers for a name."""
+
+    count: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Registry nodes (processes). None: every gateway node is a registry, too, which saves memory; with nodes of their own,
+    lookups do not wait behind HTTP."""
+
+
+class CoordinationSettings(Group, frozen=True, kw_only=True):
+    """What tells the nodes of a site who lives and who holds which office."""
+
+    url: str | None = None
+    """URL of the coordination: `zookeeper://HOST:PORT,HOST:PORT/PATH`, or `local:///DIRECTORY` for one machine. None: `local` in
+    the data directory, which needs nothing else to run."""
+    session_seconds: Annotated[float, Meta(ge=1, le=60)] = 3.0
+    """Seconds after which a silent node is taken for dead where no agent can tell (its whole server died), as asked for. An
+    active service whose coordination is out of reach goes on for two thirds of it."""
+
+
+class WireSettings(Group, frozen=True, kw_only=True):
+    """Connections between nodes."""
+
+    host: Name = "127.0.0.1"
+    """Address on which nodes listen for each other; the port is chosen at each start. Loopback: one machine."""
+    in_flight: Annotated[int, Meta(ge=1, le=100_000)] = 4096
+    """Requests that may be under way on one connection in each direction; more are refused as `overloaded` at once, which is
+    better than to wait behind them."""
+
+
 class AgentSettings(Group, frozen=True, kw_only=True):
     """How the agent judges its nodes from outside."""
 
@@ -130,12 +178,20 @@ class Settings(Group, frozen=True, kw_only=True):
     """Everything that can be set. Frozen: a change needs a restart."""
 
     app: Name | None = None
-    """`MODULE:APP` whose handlers the workers run, looked for in the working directory first. None: the built-in kinds."""
+    """`MODULE:APP` whose handlers and named services run, looked for in the working directory first. None: the built-in kinds."""
     data: str = ".callboard"
     """The data directory: database, hub address, records and logs of nodes. Relative to the working directory."""
+    cluster: Name = "callboard"
+    """Name of the group of servers. Nodes of different clusters do not talk to each other."""
+    site: Name = "main"
+    """Where this machine stands: servers with fast links among them are one site."""
     store: StoreSettings = StoreSettings()
     worker: WorkerSettings = WorkerSettings()
     gateway: GatewaySettings = GatewaySettings()
+    service: ServiceSettings = ServiceSettings()
+    registry: RegistrySettings = RegistrySettings()
+    coordination: CoordinationSettings = CoordinationSettings()
+    wire: WireSettings = WireSettings()
     agent: AgentSettings = AgentSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
@@ -149,6 +205,11 @@ class Settings(Group, frozen=True, kw_only=True):
     def store_url(self) -> str:
         """The store's URL, the default one spelled out."""
         return self.store.url or f"sqlite:///{str(self.directory / 'callboard.db').lstrip('/')}"
+
+    @property
+    def coordination_url(self) -> str:
+        """The coordination's URL, the default one spelled out."""
+        return self.coordination.url or f"local:///{str(self.directory / 'coordination').lstrip('/')}"
 
 
 def fields() -> Mapping[str, tuple[Any, Any]]:

@@ -147,7 +147,7 @@ class Machine:
 
     def _entries(self, role: str) -> dict[int, layout.NodeEntry]:
         found = {}
-        for put in self.place.coordination().entries(layout.NODES):
+        for put in self.place.sessions().entries(layout.NODES):
             entry = layout.entry(put)
             assert entry is not None and entry.incarnation is not None
             try:

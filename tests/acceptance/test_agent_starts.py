@@ -30,6 +30,9 @@ def test_it_brings_up_what_is_asked_for_and_takes_all_of_it_down(machine: Machin
     assert machine.started["new_key"].startswith("cb_") and machine.started["adopted"] == 0
     pids = [*machine.pids().values(), *machine.pids("gateway").values()]
     assert len(pids) == 3
+    # The app has no services: one service node found that out for all.
+    assert machine.log().count('event="node started"') == 4 and "exit_code=76" in machine.log()
+    assert not machine.pids("service")
     for name in ("hub.json", "local.json"):
         assert stat.S_IMODE((machine.data / name).stat().st_mode) == 0o600
     local = layout.read_local(machine.place.local)
@@ -41,7 +44,7 @@ def test_it_brings_up_what_is_asked_for_and_takes_all_of_it_down(machine: Machin
     assert agent.wait(5) == 0
     assert all(machine.gone(pid) for pid in pids)
     assert not machine.place.hub.exists() and not list(machine.place.nodes.glob("*.json"))
-    assert not list((machine.data / "coordination").iterdir())
+    assert not list((machine.data / "sessions").iterdir())
     with pytest.raises(errors.NotRunning, match="nothing runs"):
         stop(machine)
 

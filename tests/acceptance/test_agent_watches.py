@@ -103,7 +103,7 @@ def test_nodes_of_other_settings_are_replaced_and_surplus_ones_end(machine: Mach
     machine.up(worker__count=1, worker__slots=3)
     machine.until(lambda: set(machine.pids()) == {0} and machine.pid() != before[0])
     machine.until(lambda: all(machine.gone(pid) for pid in before.values()))
-    entries = machine.place.coordination().entries(layout.NODES)
+    entries = machine.place.sessions().entries(layout.NODES)
     (entry,) = [found for put in entries if (found := layout.entry(put))]
     assert entry.roles[0]["slots"] == 3
 
@@ -186,11 +186,11 @@ def test_a_users_own_process_is_left_alone_and_its_claims_end_with_it(machine: M
     script = """
 import asyncio, sys
 from pathlib import Path
-from callboard.coordination import engines as coordination
+from callboard.coordination import sessions
 from callboard.jobs import engine, engines, model, queue
 from callboard.node import layout
 node = bytes.fromhex(sys.argv[2])
-session = coordination.open(Path(sys.argv[1]) / "coordination").session(layout.session_name(node.hex()))
+session = sessions.ProcessSessions(Path(sys.argv[1]) / "sessions").session(layout.session_name(node.hex()))
 async def main():
     store = queue.Queue(engines.open(f"sqlite://{sys.argv[1]}/callboard.db"))
     await store.start()
@@ -208,7 +208,7 @@ asyncio.run(main())
             assert job(machine, key).node == node
             agent = machine.start(worker__count=0)
             assert machine.said(agent)["code"] == "already_running"
-            machine.until(lambda: f"node-{node.hex()}" in machine.place.coordination().sessions())
+            machine.until(lambda: f"node-{node.hex()}" in machine.place.sessions().sessions())
             assert job(machine, key).node == node and own.poll() is None
         finally:
             own.kill()

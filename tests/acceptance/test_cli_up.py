@@ -142,7 +142,7 @@ def test_a_closed_terminal_ends_it(tmp_path, data, port, eventually):
     os.close(terminal)
     os.waitpid(pid, 0)
     assert b"Callboard is up." in shown
-    assert layout.Layout(data).coordination().sessions() == set()
+    assert layout.Layout(data).sessions().sessions() == set()
 
 
 def listening(port):

@@ -148,7 +148,7 @@ class Deployment:
         place = layout.Layout(self.data)
         records = {record.incarnation: record for record in place.records()}
         found = []
-        for each in place.coordination().entries(layout.NODES):
+        for each in place.sessions().entries(layout.NODES):
             entry = layout.entry(each)
             record = records.get(entry.incarnation or "") if entry else None
             if entry and record and entry.roles and role in (None, record.role) and alive(entry.process):

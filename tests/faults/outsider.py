@@ -25,7 +25,7 @@ NEVER_SECONDS = 3600.0
 async def main(data: Path, node: str) -> None:
     over = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
-    session = layout.Layout(data).coordination().session(layout.session_name(node))
+    session = layout.Layout(data).sessions().session(layout.session_name(node))
     store = queue.Queue(engines.open(f"sqlite:///{data}/callboard.db"))
     await store.start()
     worker = Worker(store, ledger.app, node=bytes.fromhex(node), slots=SLOTS)

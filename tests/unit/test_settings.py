@@ -23,6 +23,21 @@ def test_defaults():
     assert (given.retention.age_seconds, given.retention.keep) == (7 * 86_400, 1_000_000)
 
 
+def test_defaults_of_names():
+    given = settings.load(None, None, {"data": "/srv/x"})
+    assert (given.cluster, given.site, given.service.count, given.registry.count) == ("callboard", "main", 2, 0)
+    assert (given.service.groups, given.service.group, given.service.order, given.service.preempt) == (
+        ("main=.",),
+        None,
+        None,
+        True,
+    )
+    assert given.coordination_url == "local:///srv/x/coordination" and given.coordination.session_seconds == 3.0
+    assert settings.load(None, {"CALLBOARD_COORDINATION_URL": "zookeeper://z:1"}).coordination_url == "zookeeper://z:1"
+    assert settings.load(None, {"CALLBOARD_SERVICE_GROUPS": "north=acme, south=."}).service.groups == ("north=acme", "south=.")
+    assert settings.load(None, {"CALLBOARD_SERVICE_PREEMPT": "false"}).service.preempt is False
+
+
 def test_file_under_environment_under_flags(file):
     path = file("app = 'a:b'\n[worker]\nslots = 1\ncount = 1\n[gateway]\nport = 1\n")
     environment = {"CALLBOARD_WORKER_SLOTS": "2", "CALLBOARD_WORKER_COUNT": "2", "HOME": "/root"}

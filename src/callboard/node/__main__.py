@@ -1,7 +1,7 @@
 """The process of a node: `python -m callboard.node RECORD [DESCRIPTOR]`. Started by the agent, never by people.
 
 RECORD is the file it is made from, DESCRIPTOR a pipe to tell the agent that it is ready or why it cannot be. SIGTERM drains
-and stops. Exit codes: 0 stopped, 75 to be started again, 78 could not start, 70 ended by an unexpected error.
+and stops. Exit codes: 0 stopped, 75 to be started again, 76 nothing to do, 78 could not start, 70 ended by an unexpected error.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import msgspec
 import uvloop
 
 from callboard import errors
-from callboard.coordination import engine as coordination
+from callboard.coordination import sessions
 from callboard.jobs import engines
 from callboard.kit import beat, telemetry
-from callboard.node import apps, assemble, layout, report
+from callboard.node import apps, assemble, entries, layout, report
 
 
 def main(arguments: list[str]) -> int:
@@ -50,8 +50,8 @@ def _run(path: Path, reporter: report.Reporter) -> int:
     given = record.settings.log
     telemetry.configure(given.level, given.form, node=record.incarnation[-8:], role=record.role)
     place = layout.Layout(record.settings.directory)
-    session = place.coordination().session(layout.session_name(record.incarnation))
-    assemble.put_entry(session, record, [])
+    session = place.sessions().session(layout.session_name(record.incarnation))
+    entries.put(session, record, entries.made(record))
     if not path.exists():
         raise errors.StartupError(f"{path} was withdrawn: an agent gave this node up before it began")
     pulse = beat.Beat.create(place.beat(record.incarnation))
@@ -59,13 +59,17 @@ def _run(path: Path, reporter: report.Reporter) -> int:
     return runner.run(_live(record, session, pulse, reporter))  # Not closed: that would wait for threads of handlers.
 
 
-async def _live(record: layout.NodeRecord, session: coordination.Session, pulse: beat.Beat, reporter: report.Reporter) -> int:
+async def _live(record: layout.NodeRecord, session: sessions.ProcessSession, pulse: beat.Beat, reporter: report.Reporter) -> int:
     """The app is imported with no tick yet: how long that takes is `agent.start_seconds`' matter."""
     over, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: hurry.set() if over.is_set() else over.set())
     application = apps.load(record.settings.app, record.directory)
+    if record.role == "service" and not application.services:
+        session.close()
+        reporter.idle()
+        return report.EXIT_IDLE
     node = assemble.Node(record, session, pulse, engines.open(record.settings.store_url), application)
     await node.start()
     gc.freeze()  # What is there now stays; looking through it again and again is the larger part of collecting.

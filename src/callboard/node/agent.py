@@ -1,5 +1,5 @@
 """The agent: one for a data directory. It starts nodes and keeps them alive, judges them from outside, speaks for their
-death to the store, keeps the store in order, and is the hub for hints.
+death to the store and to coordination, keeps the store in order, and is the hub for hints.
 
 `run` is what `callboard up` calls, `stop` what `callboard down` calls. The agent never imports the user's app: what that does
 must not stall the one who watches. Killed, it leaves its nodes at work; the next one adopts them.
@@ -20,19 +20,23 @@ import structlog
 import uvloop
 
 from callboard import errors
-from callboard.coordination.engines import local
+from callboard.coordination import sessions
 from callboard.jobs import engines, hub_hints, maintenance, model, queue
 from callboard.jobs.engines.sqlite import files as sqlite_files
 from callboard.kit import clock, lifecycle, uuid7
-from callboard.node import children, layout, liveness, lockwatch, nursery, processes, shutdown, survivors
+from callboard.names import groups
+from callboard.node import children, joining, layout, liveness, lockwatch, nursery, obituaries, processes, shutdown, survivors
 from callboard.rpc import hub
-from callboard.settings import Settings
+from callboard.settings import ServiceSettings, Settings
 
 LOOK_SECONDS: Final = 0.5
 SWEEP_SECONDS: Final = 5.0
 """Between two searches for claims of the dead that nobody announced."""
 EXPIRY_SECONDS: Final = 3.0
 """How long a stopping agent tries to end the last claims of those it had to kill."""
+
+OBITUARY_SECONDS: Final = 1.0
+"""How long it tries to end their sessions in coordination."""
 
 stop = shutdown.stop
 
@@ -68,22 +72,26 @@ class Agent(lifecycle.Lifecycle):
         self._open = contextlib.AsyncExitStack()
         self._nursery: nursery.Nursery | None = None
         self._expiry: maintenance.Expiry | None = None
+        self._obituaries: obituaries.Obituaries | None = None
         self._complete = False
 
     async def _start(self) -> None:
+        _check_groups(self._settings.service)
         self._layout.prepare()
-        coordination = self._layout.coordination()
-        self._begin_session(coordination)
+        lives = self._layout.sessions()
+        self._begin_session(lives)
         self._watch_lock()
         store = await self._open_store()
-        expiry = self._expiry = await self._entered(maintenance.Expiry(store, self._expired))
-        nodes = self._nursery = nursery.Nursery(self._settings, self._layout, self._clock, expiry.dead)
+        self._expiry = await self._entered(maintenance.Expiry(store, self._expired))
+        coordination = await self._entered(joining.late(self._settings, f"agent-{uuid7.make(self._clock.now()).hex()}"))
+        self._obituaries = await self._entered(obituaries.Obituaries(coordination))
+        nodes = self._nursery = nursery.Nursery(self._settings, self._layout, self._clock, self._dead)
         self._open.callback(nodes.close)
         others = survivors.Survivors(
-            coordination,
+            lives,
             self._layout,
             nodes,
-            expiry.dead,
+            self._dead,
             owns_store=self._owns_store(),
             start_seconds=self._settings.agent.start_seconds,
         )
@@ -109,6 +117,10 @@ class Agent(lifecycle.Lifecycle):
                 with contextlib.suppress(TimeoutError):  # The store is away: the next agent finds the claims of the dead.
                     async with asyncio.timeout(EXPIRY_SECONDS):
                         await self._expiry.settled()
+            if self._obituaries is not None:
+                with contextlib.suppress(TimeoutError):  # Coordination is away: it will find out by itself.
+                    async with asyncio.timeout(OBITUARY_SECONDS):
+                        await self._obituaries.settled()
         finally:
             await self._open.aclose()
 
@@ -136,9 +148,9 @@ class Agent(lifecycle.Lifecycle):
         self._open.push_async_callback(part.stop)
         return part
 
-    def _begin_session(self, coordination: local.LocalEngine) -> None:
+    def _begin_session(self, lives: sessions.ProcessSessions) -> None:
         try:
-            session = coordination.session(layout.AGENT)
+            session = lives.session(layout.AGENT)
         except errors.AlreadyRunning:
             where = self._layout.directory
             raise errors.AlreadyRunning(
@@ -189,6 +201,13 @@ class Agent(lifecycle.Lifecycle):
         database = self._database()
         return database is not None and database.parent.resolve() == self._layout.directory.resolve()
 
+    def _dead(self, node: bytes) -> None:
+        """The kernel has declared a node dead."""
+        if self._obituaries is not None:
+            self._obituaries.dead(node.hex())
+        if self._expiry is not None:
+            self._expiry.dead(node)
+
     def _expired(self, node: bytes, jobs: Sequence[model.Job]) -> None:
         if jobs:
             named = [uuid7.text(job.id) for job in jobs[:100]]
@@ -231,6 +250,15 @@ async def _serve(given: Settings, on_ready: Callable[[Started], None] | None) ->
             watcher.result()
     finally:
         signalled.cancel()
+
+
+def _check_groups(given: ServiceSettings) -> None:
+    """Here, so that the user hears of a mistake, and not only the nodes. Raises InvalidSetting, InvalidName."""
+    known = groups.Groups.parse(given.groups)
+    if given.group is not None and given.group not in known.names:
+        raise errors.InvalidSetting(
+            f"service.group = {given.group!r} is none of the groups in service.groups: name one of {', '.join(known.names)}"
+        )
 
 
 def _limits(given: Settings) -> liveness.Limits:

@@ -119,7 +119,7 @@ class Ward:
         Until it is waited for, its pid (which is its group's number) belongs to nobody else.
         """
         found = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if found is not None and (found.si_code != os.CLD_EXITED or found.si_status not in (0, report.EXIT_RESTART)):
+        if found is not None and (found.si_code != os.CLD_EXITED or found.si_status not in report.GOOD_ENDS):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGKILL)
 

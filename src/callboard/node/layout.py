@@ -1,9 +1,11 @@
 """Where things lie in a data directory, and what a node is started from.
 
-    callboard.db …    the default store            coordination/     sessions of what lives (`coordination.engines.local`)
-    hub.json          the agent's hub, mode 0600   nodes/HEX.json    the record a node is started from, mode 0600
-    local.json        gateways and key for the     nodes/HEX.beat    its heartbeat (`kit.beat`)
-                      local commands, mode 0600    nodes/HEX.log     what it printed
+    callboard.db …    the default store            sessions/         who lives (`coordination.sessions`)
+    hub.json          the agent's hub, mode 0600   coordination/     offices and entries, by default
+    local.json        gateways and key for the     nodes/HEX.json    the record a node is started from, mode 0600
+                      local commands, mode 0600    nodes/HEX.beat    its heartbeat (`kit.beat`)
+                                                   nodes/HEX.door    where other nodes reach it, mode 0600
+                                                   nodes/HEX.log     what it printed
 
 The agent writes records, nodes read them, whoever stops them removes them. A record outlives its process until the claims of
 that process are ended: it is how a new agent knows whom it answers for.
@@ -20,10 +22,10 @@ from pathlib import Path
 import msgspec
 
 from callboard import errors
-from callboard.coordination import engine as coordination
-from callboard.coordination.engines import local
+from callboard.coordination import sessions
+from callboard.names import model as names
 from callboard.node import processes
-from callboard.settings import GatewaySettings, Settings, WorkerSettings
+from callboard.settings import GatewaySettings, RegistrySettings, ServiceSettings, Settings, WorkerSettings
 
 AGENT = "agent"
 """The agent's session, and its entry."""
@@ -40,8 +42,9 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     """UUIDv7 as 32 hexadecimal digits: the node's name in the store and everywhere."""
     role: str
+    """The kind of its place: worker, gateway, service or registry; `hosting.roles` says which roles that means."""
     index: int = 0
-    """Which of the nodes of its role: gateway i listens on port + i."""
+    """Which of the nodes of its kind: gateway i listens on port + i."""
     directory: str
     """The working directory, from which the app is imported."""
     settings: Settings
@@ -58,19 +61,29 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def _work(self) -> NodeRecord:
         given = self.settings
+        groups = given.service.groups
         concern = Settings(
             app=given.app,
             data=given.data,
+            cluster=given.cluster,
+            site=given.site,
             store=given.store,
+            coordination=given.coordination,
+            wire=given.wire,
             log=given.log,
             worker=msgspec.structs.replace(given.worker, count=0) if self.role == "worker" else WorkerSettings(),
             gateway=msgspec.structs.replace(given.gateway, count=0) if self.role == "gateway" else GatewaySettings(),
+            service=msgspec.structs.replace(given.service, count=0) if self.role == "service" else ServiceSettings(groups=groups),
+            registry=RegistrySettings(count=int(self.role == "gateway" and given.registry.count > 0)),
         )
         return msgspec.structs.replace(self, incarnation="", settings=concern)
 
 
 class NodeEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node, or the agent, says of itself in coordination."""
+    """What a node, or the agent, says of itself: in its session of the data directory, and a node in coordination, too.
+
+    Those who look names up read it as `names.model.NodeFacts`.
+    """
 
     pid: int
     pid_started: int
@@ -79,6 +92,14 @@ class NodeEntry(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str | None = None
     roles: list[dict[str, object]] = []
     """One mapping a role: its name as `role`, and its facts."""
+    host: str = ""
+    port: int = 0
+    """Where other nodes reach it; 0 before it listens."""
+    server: str = ""
+    """Name of its server, as in its certificate; empty on one machine."""
+    site: str = ""
+    offers: tuple[names.Offer, ...] = ()
+    """What it has methods for."""
 
     @property
     def process(self) -> processes.Process:
@@ -112,15 +133,18 @@ class Layout:
         except OSError as error:
             raise unusable(self.directory, error) from None
 
-    def coordination(self) -> local.LocalEngine:
-        """Return the coordination of this directory. Raises DataUnusable."""
-        return local.LocalEngine(self.directory / "coordination")
+    def sessions(self) -> sessions.ProcessSessions:
+        """Return the sessions of this directory's processes. Raises DataUnusable."""
+        return sessions.ProcessSessions(self.directory / "sessions")
 
     def record(self, incarnation: str) -> Path:
         return self.nodes / f"{incarnation}.json"
 
     def beat(self, incarnation: str) -> Path:
         return self.nodes / f"{incarnation}.beat"
+
+    def door(self, incarnation: str) -> Path:
+        return self.nodes / f"{incarnation}.door"
 
     def log(self, incarnation: str) -> Path:
         return self.nodes / f"{incarnation}.log"
@@ -133,7 +157,7 @@ class Layout:
 
     def forget(self, incarnation: str) -> None:
         """Remove what a dead node leaves, its log excepted: the latest logs are kept."""
-        for path in (self.record(incarnation), self.beat(incarnation)):
+        for path in (self.record(incarnation), self.beat(incarnation), self.door(incarnation)):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         for path in sorted(self.nodes.glob("*.log"))[:-KEPT_LOGS]:
@@ -143,7 +167,7 @@ class Layout:
 
 
 def session_name(incarnation: str) -> str:
-    """Return the name of the session that a node holds."""
+    """Return the name of the session that a node holds, in its data directory and in coordination."""
     return f"node-{incarnation}"
 
 
@@ -153,7 +177,7 @@ def incarnation_of(session: str) -> str | None:
     return found[1] if found else None
 
 
-def entry(found: coordination.Entry) -> NodeEntry | None:
+def entry(found: sessions.Entry) -> NodeEntry | None:
     """Read an entry; None when it makes no sense."""
     with contextlib.suppress(msgspec.MsgspecError):
         return msgspec.json.decode(found.body, type=NodeEntry)

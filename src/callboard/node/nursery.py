@@ -1,12 +1,14 @@
 """Which nodes should run, and that they do: places that are kept filled, deaths that are followed by births.
 
-The agent tells what it wants and looks in from time to time. A place is (role, index). Who dies is restarted with backoff; who
-asked for a restart, or was never the one that is wanted now (another app, other settings), is replaced at once.
+The agent tells what it wants and looks in from time to time. A place is (kind, index). Who dies is restarted with backoff; who
+asked for a restart, or was never the one that is wanted now (another app, other settings), is replaced at once; the place of
+one who had nothing to do stays empty.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import time
@@ -29,6 +31,16 @@ START_TRIES: Final = 3
 """Deaths without a word before a first start is given up."""
 
 log = structlog.get_logger()
+
+
+def wanted(given: Settings) -> dict[str, int]:
+    """Return how many nodes of each kind should run. Built-in kinds have no services, so without an app nobody serves any."""
+    return {
+        "registry": given.registry.count,
+        "service": given.service.count if given.app is not None else 0,
+        "worker": given.worker.count,
+        "gateway": given.gateway.count,
+    }
 
 
 class Place:
@@ -62,11 +74,7 @@ class Nursery:
         self._open = True
         self.wards: dict[str, children.Ward] = {}
         """Every node that lives and is answered for here, by incarnation."""
-        self.places = {
-            (role, index): Place(role, index)
-            for role, count in (("worker", given.worker.count), ("gateway", given.gateway.count))
-            for index in range(count)
-        }
+        self.places = {(role, index): Place(role, index) for role, count in wanted(given).items() for index in range(count)}
 
     def adopt(self, record: layout.NodeRecord, process: processes.Process) -> None:
         """Answer for a node that another agent started; one that is not wanted (any more) is asked to stop."""
@@ -89,10 +97,13 @@ class Nursery:
             ward.signal(signal.SIGTERM)
 
     def fill(self) -> None:
-        """Start a node in every place that has none."""
+        """Start a node in every place that has none. The first service node finds out for the others whether there is work."""
         for place in self.places.values():
-            if place.ward is None and place.timer is None:
-                self._start(place)
+            scout = self.places[place.role, 0].started
+            if place.role == "service" and place.index and not scout.done():
+                scout.add_done_callback(functools.partial(self._scouted, place))
+            else:
+                self._fill(place)
 
     async def started(self) -> str | None:
         """Return when every place had a node that was ready: the admin key, if one was made. Raises what a failing one says."""
@@ -165,6 +176,16 @@ class Nursery:
             version=self._version,
         )
 
+    def _scouted(self, place: Place, said: asyncio.Future[report.Report]) -> None:
+        if said.result().idle or said.result().code:
+            self._say(place, said.result())
+        else:
+            self._fill(place)
+
+    def _fill(self, place: Place) -> None:
+        if place.ward is None and place.timer is None:
+            self._start(place)
+
     def _start(self, place: Place) -> None:
         place.timer = None
         if not self._open:
@@ -205,6 +226,8 @@ class Nursery:
 
     def _follow(self, place: Place, ward: children.Ward) -> None:
         place.deaths += 1
+        if ward.exit_code == report.EXIT_IDLE:
+            return
         if ward.leaving or ward.exit_code == report.EXIT_RESTART:
             self._again(place, 0)
             return

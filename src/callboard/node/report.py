@@ -14,10 +14,14 @@ from callboard import errors
 
 EXIT_RESTART = 75
 """Exit code of a node that asks to be started again (as `wants_restart` of its role said)."""
+EXIT_IDLE = 76
+"""Exit code of a node that has nothing to do here: a service node whose app has no services. It is not started again."""
 EXIT_STARTUP = 78
 """Exit code of a node that could not start and said why."""
 EXIT_BROKEN = 70
 """Exit code of a node that ended by an error nobody expected; its log has the traceback."""
+GOOD_ENDS = frozenset({0, EXIT_RESTART, EXIT_IDLE})
+"""Exit codes of nodes that ended by themselves, with everything they had started."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -27,6 +31,8 @@ class Report(msgspec.Struct, frozen=True):
     message: str = ""
     new_key: str | None = None
     """The admin key, when it was made at this start."""
+    idle: bool = False
+    """There is nothing to do for a node of this kind: it ends, and so would others."""
 
     def error(self) -> errors.CallboardError:
         """Return the error that the node met."""
@@ -46,6 +52,9 @@ class Reporter:
 
     def ready(self, new_key: str | None = None) -> None:
         self._say(Report(new_key=new_key))
+
+    def idle(self) -> None:
+        self._say(Report(idle=True))
 
     def failed(self, error: errors.CallboardError) -> None:
         self._say(Report(error.code, error.message))

@@ -42,9 +42,9 @@ def stop(directory: Path, grace_seconds: float) -> Stopped:
 
 
 def _agent(place: layout.Layout) -> int | None:
-    if not (place.directory / "coordination").is_dir():
+    if not (place.directory / "sessions").is_dir():
         return None
-    for found in place.coordination().entries(layout.AGENT):
+    for found in place.sessions().entries(layout.AGENT):
         entry = layout.entry(found)
         if entry is not None and found.session == layout.AGENT:
             return processes.opened(entry.process)
@@ -64,10 +64,10 @@ def _end_agent(pidfd: int, grace_seconds: float) -> int:
 
 def _orphans(place: layout.Layout) -> dict[str, int]:
     """Return pidfds of the nodes that live and have a record, by incarnation."""
-    if not (place.directory / "coordination").is_dir():
+    if not (place.directory / "sessions").is_dir():
         return {}
     found: dict[str, int] = {}
-    for put in place.coordination().entries(layout.NODES):
+    for put in place.sessions().entries(layout.NODES):
         entry = layout.entry(put)
         if entry is not None and entry.incarnation is not None and place.record(entry.incarnation).exists():
             pidfd = processes.opened(entry.process)

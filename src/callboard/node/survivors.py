@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from callboard import errors
-from callboard.coordination.engines import local
+from callboard.coordination import sessions
 from callboard.jobs import queue
 from callboard.node import layout, nursery
 
@@ -27,7 +27,7 @@ class Survivors:
 
     def __init__(
         self,
-        coordination: local.LocalEngine,
+        lives: sessions.ProcessSessions,
         place: layout.Layout,
         nodes: nursery.Nursery,
         dead: Callable[[bytes], None],
@@ -36,7 +36,7 @@ class Survivors:
         start_seconds: float,
     ) -> None:
         """`owns_store`: whoever claims from the store has a session here, as when the store lies in this directory."""
-        self._coordination = coordination
+        self._lives = lives
         self._layout = place
         self._nodes = nodes
         self._dead = dead
@@ -47,11 +47,11 @@ class Survivors:
     def look(self) -> None:
         """Take notice of sessions that came and went. Cheap: called at every look of the agent."""
         try:
-            sessions = self._coordination.sessions()
+            found = self._lives.sessions()
         except errors.DataUnusable as error:
             log.warning("sessions cannot be read", why=error.message)
             return
-        live = frozenset(found for name in sessions if (found := layout.incarnation_of(name)))
+        live = frozenset(incarnation for name in found if (incarnation := layout.incarnation_of(name)))
         for incarnation in self._known - live - self._nodes.wards.keys():
             self._dead(bytes.fromhex(incarnation))
         self._known = live
@@ -69,7 +69,7 @@ class Survivors:
         self._clean({*live, *(node.hex() for node in claimants)})
 
     def _live(self) -> Collection[str]:
-        names = self._coordination.sessions()
+        names = self._lives.sessions()
         return {found for name in names if (found := layout.incarnation_of(name))} | self._nodes.wards.keys()
 
     def _adopt(self, incarnation: str) -> None:
@@ -78,14 +78,14 @@ class Survivors:
             record = layout.read_record(self._layout.record(incarnation))
         except (OSError, msgspec.MsgspecError):
             return
-        for found in self._coordination.entries(layout.NODES + incarnation):
+        for found in self._lives.entries(layout.NODES + incarnation):
             entry = layout.entry(found)
             if entry is not None:
                 self._nodes.adopt(record, entry.process)
 
     def _clean(self, needed: Collection[str]) -> None:
         """A young record may belong to a node that is only starting; an old one without session and claims is of no use."""
-        self._coordination.sweep()
+        self._lives.sweep()
         for path in self._layout.nodes.glob("*.json"):
             with contextlib.suppress(OSError):
                 if path.stem not in needed and time.time() - path.stat().st_mtime > 2 * self._start_seconds:

@@ -24,7 +24,7 @@ def test_the_builtin_app_is_served_when_none_is_named(home):
 def test_an_app_in_the_working_directory(home):
     (home / "mine_a.py").write_text("from callboard import Callboard\nclass Box:\n    app = Callboard('mine')\n")
     found = apps.load("mine_a:Box.app", str(home))
-    assert isinstance(found, app.Callboard) and found.name == "mine"
+    assert isinstance(found, app.Callboard) and found.title == "mine"
 
 
 @pytest.mark.parametrize(

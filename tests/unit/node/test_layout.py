@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from callboard import errors, settings
-from callboard.coordination import engine
+from callboard.coordination import sessions
 from callboard.node import layout
 
 HEX = "01a20157fc5a76f99373c1ebf981f0e0"
@@ -35,12 +35,12 @@ def test_records_are_read_back_and_bad_ones_passed_over(place):
 def test_forgetting_keeps_the_latest_logs(place):
     names = [f"{number:032x}" for number in range(layout.KEPT_LOGS + 5)]
     for name in names:
-        for path in (place.record(name), place.beat(name), place.log(name)):
+        for path in (place.record(name), place.beat(name), place.door(name), place.log(name)):
             path.write_bytes(b"")
     for name in names[:-1]:
         place.forget(name)
     place.forget(names[0])
-    assert {path.name for path in place.nodes.iterdir()} == {f"{names[-1]}.json", f"{names[-1]}.beat"} | {
+    assert {path.name for path in place.nodes.iterdir()} == {f"{names[-1]}.json", f"{names[-1]}.beat", f"{names[-1]}.door"} | {
         f"{name}.log" for name in names[-layout.KEPT_LOGS :]
     }
 
@@ -55,6 +55,15 @@ def test_forgetting_keeps_the_latest_logs(place):
         ("worker", {"worker__count": 9, "gateway__port": 1, "agent__stall_seconds": 1, "retention__keep": 1}, True),
         ("gateway", {"worker__slots": 3, "gateway__count": 3}, True),
         ("gateway", {"gateway__port": 1}, False),
+        ("gateway", {"registry__count": 2}, False),
+        ("worker", {"registry__count": 2}, True),
+        ("worker", {"service__order": 7, "service__count": 5}, True),
+        ("worker", {"service__groups": ("a=.",)}, False),
+        ("worker", {"cluster": "other"}, False),
+        ("service", {"service__order": 7}, False),
+        ("service", {"service__count": 5, "worker__slots": 3}, True),
+        ("registry", {"registry__count": 5}, True),
+        ("registry", {"coordination__url": "zookeeper://z:1"}, False),
     ],
 )
 def test_what_concerns_a_role_decides_whether_work_is_the_same(role, flags, same):
@@ -74,8 +83,8 @@ def test_sessions_name_nodes():
 
 
 def test_an_entry_that_makes_no_sense_is_none():
-    assert layout.entry(engine.Entry("nodes/x", b"{}", "node-x")) is None
-    assert layout.entry(engine.Entry("nodes/x", b'{"pid":1,"pid_started":2,"started_at":""}', "node-x")).process.started == 2
+    assert layout.entry(sessions.Entry("nodes/x", b"{}", "node-x")) is None
+    assert layout.entry(sessions.Entry("nodes/x", b'{"pid":1,"pid_started":2,"started_at":""}', "node-x")).process.started == 2
 
 
 def test_a_place_that_cannot_be_used_is_named(tmp_path):

@@ -10,7 +10,7 @@ from callboard import settings
 from callboard.jobs import engine, model, submission
 from callboard.jobs import queue as queues
 from callboard.jobs.engines import memory
-from callboard.node import assemble, layout, survivors
+from callboard.node import entries, layout, survivors
 
 ONE, TWO = "1" * 32, "2" * 32
 
@@ -29,7 +29,7 @@ class Room:
     def __init__(self, directory):
         self.place = layout.Layout(directory)
         self.place.prepare()
-        self.coordination = self.place.coordination()
+        self.coordination = self.place.sessions()
         self.nursery = Nursery()
         self.dead = []
 
@@ -72,7 +72,7 @@ def test_a_node_with_a_record_and_a_session_is_adopted_once_it_says_who_it_is(ro
     found = room.survivors()
     found.look()
     assert room.nursery.wards == {}
-    assemble.put_entry(session, record, [])
+    entries.put(session, record, entries.made(record))
     found.look()
     assert room.nursery.wards[ONE].pid == os.getpid()
     session.close()
@@ -91,7 +91,7 @@ def test_a_users_own_process_is_not_adopted(room):
 
 def test_a_ward_without_a_session_is_the_nurserys_matter(room):
     record, session = room.record(ONE), room.session(ONE)
-    assemble.put_entry(session, record, [])
+    entries.put(session, record, entries.made(record))
     found = room.survivors()
     found.look()
     session.close()

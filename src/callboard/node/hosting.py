@@ -1,0 +1,148 @@
+"""Which roles a node hosts, and what they are built from. One function a role.
+
+Roles are imported only where they are hosted: a worker never pays for the HTTP server's memory. The table of places is the one
+place that says what a kind of node is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from callboard import app, errors
+from callboard.app import exposure
+from callboard.coordination import engine, sessions
+from callboard.jobs import queue
+from callboard.kit import beat, clock
+from callboard.names import model as names
+from callboard.node import layout, wiring
+from callboard.roles import role, self_report
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What roles are built from. All of it is started."""
+
+    record: layout.NodeRecord
+    queue: queue.Queue
+    app: app.Callboard
+    beat: beat.Beat
+    clock: clock.Clock
+    lives: sessions.ProcessSessions
+    wiring: wiring.Wiring
+
+
+class Hosted(msgspec.Struct, frozen=True):
+    """A role, what the node's entry says of its methods, and what is to be done before it starts: returns an admin key if one
+    was made."""
+
+    role: role.Role
+    offer: names.Offer
+    prepare: Callable[[], Awaitable[str | None]] | None = None
+
+
+def worker(parts: Parts) -> Iterator[Hosted]:
+    """Build the role that runs handlers."""
+    from callboard.roles import worker  # Here, so that a gateway does not load it.
+
+    given = parts.record.settings.worker
+    made = worker.Worker(
+        parts.queue,
+        parts.app,
+        node=parts.record.node,
+        slots=given.slots,
+        domains=given.domains,
+        queues=list(given.queues) if given.queues is not None else None,
+        short_floor=given.short_floor,
+        beat=parts.beat,
+        log_level=parts.record.settings.log.level,
+        log_form=parts.record.settings.log.form,
+    )
+    yield Hosted(made, exposure.role_offer(made))
+
+
+def gateway(parts: Parts) -> Iterator[Hosted]:
+    """Build the role that answers HTTP. The first gateway also sees to it that the local commands have a key."""
+    from callboard.node import access  # Both here, so that a worker does not load Litestar and uvicorn.
+    from callboard.roles import gateway
+
+    given, wired = parts.record.settings.gateway, parts.wiring
+
+    async def prepare() -> str | None:
+        return await access.ensure(parts.queue, parts.record.settings)
+
+    made = gateway.Gateway(
+        parts.queue,
+        parts.app.kinds,
+        host=given.host,
+        port=given.port + parts.record.index,
+        entries=lambda: roster(parts.lives, wired.session),
+        max_body_bytes=given.max_body_bytes,
+        calls=wired.resolver,
+        calls_ready=lambda: wired.resolver.home is not None,
+        node_connections=wired.peers.connections,
+    )
+    yield Hosted(made, exposure.role_offer(made), prepare if parts.record.index == 0 else None)
+
+
+def registry(parts: Parts) -> Iterator[Hosted]:
+    """Build the role that knows who answers for a name."""
+    from callboard.roles import registry  # Here, as most nodes host none.
+
+    made = registry.Registry(parts.wiring.session, parts.wiring.peers, parts.wiring.groups, parts.clock)
+    yield Hosted(made, exposure.role_offer(made))
+
+
+def services(parts: Parts) -> Iterator[Hosted]:
+    """Build a role for each named service of the app."""
+    from callboard.roles import service  # Here, as most nodes host none.
+
+    given, wired = parts.record.settings.service, parts.wiring
+    candidacy = service.Candidacy(
+        presence=wired.presence,
+        groups=wired.groups,
+        stands_for=wired.groups.names if given.group is None else (given.group,),
+        order=parts.record.index if given.order is None else given.order,
+        preempt=given.preempt,
+        address=lambda: wired.peers.address,
+        site=parts.record.settings.site,
+    )
+    for declared in parts.app.services.values():
+        yield Hosted(service.Service(declared, clock=parts.clock, candidacy=candidacy), declared.offer)
+
+
+BUILDERS: Final[Mapping[str, Callable[[Parts], Iterator[Hosted]]]] = {
+    "worker": worker,
+    "gateway": gateway,
+    "registry": registry,
+    "service": services,
+}
+
+
+def roles(record: layout.NodeRecord) -> tuple[str, ...]:
+    """Return the roles of a kind of node, in the order in which they start."""
+    if record.role == "gateway" and record.settings.registry.count == 0:
+        return ("registry", "gateway")
+    return (record.role,)
+
+
+def build(parts: Parts) -> list[Hosted]:
+    """Return what the node of a record hosts: what every node does, and what its place asks for."""
+    hosted: list[Hosted] = []
+    itself = self_report.NodeItself(parts.wiring.peers, parts.wiring.groups, lambda: [each.offer for each in hosted])
+    hosted.append(Hosted(itself, exposure.role_offer(itself)))
+    for name in roles(parts.record):
+        hosted += BUILDERS[name](parts)
+    return hosted
+
+
+async def roster(lives: sessions.ProcessSessions, session: engine.Session) -> list[engine.Entry]:
+    """Return the entries of live nodes: of the site as coordination says, and of this data directory, where some only start."""
+    here = await asyncio.to_thread(lives.entries, layout.NODES)
+    found = {entry.path: engine.Entry(entry.path, entry.body, 0, entry.session) for entry in here}
+    with contextlib.suppress(errors.CoordinationError):  # Out of reach: those here are listed all the same.
+        found |= {entry.path: entry for entry in await session.entries(names.NODES)}
+    return [found[path] for path in sorted(found)]

@@ -1,0 +1,78 @@
+"""The ends of a node that reach other nodes: its wire, its part in coordination, and how it finds names.
+
+Put together for every node, whatever it hosts, and closed in the opposite order. No role is known here, and nothing here is
+waited for that another process must do: without coordination, without a registry a node works on its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import Final
+
+from callboard.coordination import presence
+from callboard.kit import clock, lifecycle
+from callboard.names import groups, resolver
+from callboard.names import model as names
+from callboard.node import joining, layout
+from callboard.rpc import doors, peers, serving, sockets
+
+PATIENCE_SECONDS: Final = 1.0
+"""How long a node's start waits for coordination, so that what `callboard up` calls ready can be found by its name."""
+PARTING_SECONDS: Final = 1.0
+"""How long a node that stops waits until the others have said goodbye: a frozen one does not."""
+SECRET_BYTES: Final = 32
+
+
+class Wiring(lifecycle.Lifecycle):
+    """The parts, public: roles are built on them once this is started. On one event loop."""
+
+    def __init__(self, record: layout.NodeRecord, roles: Sequence[str], clock: clock.Clock) -> None:
+        """`roles` is what the node will host, for those who look for one. Raises InvalidSetting."""
+        super().__init__()
+        given = record.settings
+        self._incarnation = record.incarnation
+        self._roles = roles
+        self._secret = secrets.token_bytes(SECRET_BYTES)
+        self._doors = doors.Doors(layout.Layout(given.directory).nodes)
+        self.groups = groups.Groups.parse(given.service.groups)
+        self.table = serving.Table(record.incarnation)
+        self.peers = peers.Peers(
+            peers.Identity(given.cluster, given.site, record.incarnation),
+            sockets.Sockets(),
+            self.table,
+            clock=clock,
+            secret=self._secret,
+            secret_of=self._doors.secret_of,
+            host=given.wire.host,
+            limits=peers.Limits(in_flight=given.wire.in_flight),
+        )
+        self.session = joining.late(given, layout.session_name(record.incarnation), patience_seconds=PATIENCE_SECONDS)
+        self.presence = presence.Presence(self.session, clock)
+        self.resolver = resolver.Resolver(self.peers, self._read_doors)
+
+    async def declare(self, entry: bytes) -> None:
+        """Say in coordination what this node is; as soon as it is in reach."""
+        await self.presence.declare(f"{names.NODES}/{self._incarnation}", entry)
+
+    async def _start(self) -> None:
+        await self.peers.start()
+        here = self.peers.address
+        door = doors.Door(here.incarnation, here.host, here.port, self._secret, tuple(self._roles))
+        await asyncio.to_thread(self._doors.write, door)
+        await self.session.start()
+        await self.presence.start()
+        await self.resolver.start()
+
+    async def _stop(self) -> None:
+        """Who looks this node up finds it no more; then it goes."""
+        await self.presence.stop()
+        await self.session.stop()
+        await self.resolver.stop()
+        await asyncio.to_thread(self._doors.remove, self._incarnation)
+        await self.peers.drain(PARTING_SECONDS)  # What is on its way here is refused, not lost.
+        await self.peers.stop()
+
+    async def _read_doors(self) -> Sequence[doors.Door]:
+        return await asyncio.to_thread(self._doors.read)
