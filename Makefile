@@ -1,11 +1,12 @@
 # Every target sets up what it needs in .venv. Nothing else has to be installed but Python 3.11 or later with venv, make and git.
+# Tests against real servers (ZooKeeper) run where `make engines` has installed them, and are listed as not run where it has not.
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs faults soak bench wheel clean
+.PHONY: help demo test engines check format docs faults soak bench wheel clean
 
 help:  ## Print what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +24,9 @@ demo: $(READY)  ## Run thousands of real jobs, kill a worker and a gateway, and 
 
 test: check  ## Everything that CI runs: the checks, then all tests
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+engines: $(READY)  ## Install the servers that tests start privately (Debian and Ubuntu, as root)
+	@$(BIN)/python -m callboard.testing.engines install
 
 check: $(READY)  ## Lint, format, types, and the floors of the house
 	$(BIN)/ruff check .

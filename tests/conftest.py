@@ -1,17 +1,24 @@
-"""What all tests share: a data directory, waiting with a deadline, and an honest account at the end of what was not run."""
+"""What all tests share: a data directory, waiting with a deadline, private servers, and an honest account at the end of what
+was not run. With CALLBOARD_TEST_ALL_ENGINES=1, as CI has it, a run that lacks a server fails."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from callboard.testing.engines import zookeeper as zookeepers
+
 POLL_SECONDS = 0.01
+INSTALL = "make engines"
+SHARED = ("zookeeper",)
+"""Fixtures of servers that are started once: all tests that use one run in the same worker."""
 
 
 class Eventually(Protocol):
@@ -46,11 +53,32 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.fixture(scope="session")
+def private_zookeeper() -> Iterator[zookeepers.Ensemble]:
+    if reason := zookeepers.installed():
+        pytest.skip(f"needs ZooKeeper ({reason}): {INSTALL}")
+    with zookeepers.Ensemble() as ensemble:
+        yield ensemble
+
+
+@pytest.fixture
+def zookeeper(private_zookeeper: zookeepers.Ensemble) -> Iterator[zookeepers.Ensemble]:
+    """A ZooKeeper ensemble of three servers that all serve. A test may do to them what it likes; after it they serve again."""
+    yield private_zookeeper
+    for member in private_zookeeper.members:
+        member.cont()
+    private_zookeeper.start()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in set(SHARED) & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(name))
     if not config.getoption("--long"):
         skip = pytest.mark.skip(reason="takes minutes: make faults")
         for item in items:
@@ -78,10 +106,29 @@ def _tell_figures(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _tell_skips(terminalreporter: pytest.TerminalReporter) -> None:
     """List what was not run. A skip's reason says what it lacks and the command that brings it: `needs mysql: make engines`."""
-    reports = terminalreporter.stats.get("skipped", [])
-    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports)
+    reasons = _not_run(terminalreporter)
     terminalreporter.section("not run")
     for reason, tests in sorted(reasons.items()):
         terminalreporter.write_line(f"{tests} tests: {reason}")
     if not reasons:
         terminalreporter.write_line("nothing: all tests that exist here were run")
+    if _lacking(terminalreporter):
+        terminalreporter.write_line("failed: CALLBOARD_TEST_ALL_ENGINES is set, and a server that tests need is missing")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and _lacking(reporter) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _not_run(terminalreporter: pytest.TerminalReporter) -> Counter[str]:
+    reports = terminalreporter.stats.get("skipped", [])
+    return Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports)
+
+
+def _lacking(terminalreporter: pytest.TerminalReporter) -> bool:
+    """Whether tests were not run for lack of a server, where none may be."""
+    demanded = os.environ.get("CALLBOARD_TEST_ALL_ENGINES") == "1"
+    return demanded and any(reason.endswith(INSTALL) for reason in _not_run(terminalreporter))

@@ -31,9 +31,9 @@ from callboard.roles.gateway import docs, problems, site
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGES: Final = ROOT / "docs" / "reference"
-INNER: Final = frozenset({"attach", "detach", "handlers", "submission"})
+INNER: Final = frozenset({"attach", "call_through", "detach", "handlers", "services", "submission"})
 """Public methods that other rooms of the package call, not users."""
-GIVEN: Final = frozenset({"Context", "JobHandle", "Submitted", "CallboardError"})
+GIVEN: Final = frozenset({"Call", "Context", "JobHandle", "Submitted", "CallboardError"})
 """Classes whose instances users are given and do not make."""
 _BLOCK: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -93,7 +93,7 @@ def exits_block() -> Lines:
 
 def cli_block() -> Lines:
     """What each command says of itself."""
-    names = [(name,) for name, *_ in commands.COMMANDS] + [("key", name) for name, *_ in commands.KEYS]
+    names = [(name,) for name, *_ in commands.COMMANDS] + [(first, name) for first, *_, names in commands.GROUPS for name, *_ in names]
     for name in names:
         yield f"### callboard {' '.join(name)}"
         yield ""
@@ -291,12 +291,17 @@ def _json_type(shape: dict[str, Any]) -> str:
 def _documented(name: str, thing: Any) -> Lines:
     yield f"### {name}"
     yield ""
-    if inspect.isclass(thing) and name not in GIVEN and not hasattr(thing, "__total__"):
+    if inspect.isfunction(thing) or (inspect.isclass(thing) and name not in GIVEN and not hasattr(thing, "__total__")):
         yield from _code(f"{name}{_signature(thing)}")
     yield _paragraphs(thing)
     yield ""
     if inspect.isclass(thing) and hasattr(thing, "__total__"):
         yield f"Fields, all optional: {', '.join(f'`{field}`' for field in thing.__annotations__)}."
+        yield ""
+    for field in getattr(thing, "__struct_fields__", ()):
+        meaning = _field_docs(Path(inspect.getfile(thing))).get((name, field), "")
+        yield f"- `{name}.{field}`{f': {meaning}' if meaning else ''}"
+    if hasattr(thing, "__struct_fields__"):
         yield ""
     if inspect.isclass(thing) and thing.__module__.startswith(callboard.__name__):
         for method, function in vars(thing).items():

@@ -36,7 +36,8 @@ def test_the_reference_is_as_the_program_is():
 
 
 def test_the_names_of_callboard():
-    names = ["Callboard", "CallboardError", "Cancelled", "Client", "Context", "Discard", "JobHandle", "RetryLater", "SyncClient"]
+    names = ["Call", "Callboard", "CallboardError", "Cancelled", "Client", "Context", "Discard", "JobHandle", "RetryLater"]
+    names += ["ServiceError", "SyncClient", "method"]
     assert callboard.__all__ == names
     assert {name: getattr(callboard, name) for name in callboard.__all__}
     assert set(callboard.__all__) <= set(dir(callboard))
@@ -168,6 +169,9 @@ def test_routes_are_those_that_were_promised():
         ("GET", "/v1/queues"),
         ("POST", "/v1/queues/{queue_name}/pause"),
         ("POST", "/v1/queues/{queue_name}/resume"),
+        ("POST", "/v1/call/{name}/{method}"),
+        ("POST", "/v1/call/{name}/{incarnation}/{method}"),
+        ("POST", "/v1/broadcast"),
         ("GET", "/v1/nodes"),
         ("GET", "/v1/keys"),
         ("POST", "/v1/keys"),
@@ -189,8 +193,9 @@ def every_command() -> Iterator[tuple[str, cyclopts.App]]:
     root = commands.build()
     for name, *_ in commands.COMMANDS:
         yield name, root[name]
-    for name, *_ in commands.KEYS:
-        yield f"key {name}", root["key"][name]
+    for first, *_, names in commands.GROUPS:
+        for name, *_ in names:
+            yield f"{first} {name}", root[first][name]
 
 
 def options(command: cyclopts.App) -> list[str]:

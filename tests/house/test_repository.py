@@ -16,7 +16,7 @@ from callboard.jobs import engines
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-TARGETS = ("help", "demo", "test", "check", "format", "docs", "faults", "soak", "bench", "wheel", "clean")
+TARGETS = ("help", "demo", "test", "engines", "check", "format", "docs", "faults", "soak", "bench", "wheel", "clean")
 LEFT_TO_BE_DONE = re.compile(rb"\b(TODO|FIXME|XXX|HACK)\b")
 OUTSIDE = re.compile(rb"https?://[^\s\"']*(/simple/|\.whl\b|\.tgz\b|\.deb\b)|\"resolved\": *\"http")
 """Addresses in registries of packages: each user has their own."""
@@ -43,6 +43,11 @@ def test_ci_runs_what_people_run():
     assert "set -euo pipefail" in script.read_text() and script.read_text().rstrip().endswith("make test")
 
 
+def test_ci_leaves_no_engine_out():
+    lines = (ROOT / ".ci/run").read_text().splitlines()
+    assert lines.index("make engines") < lines.index("export CALLBOARD_TEST_ALL_ENGINES=1") < lines.index("make test")
+
+
 def test_every_requirement_is_locked():
     locked = {_name(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
     asked = [*PROJECT["dependencies"], *(each for extra in PROJECT["optional-dependencies"].values() for each in extra)]
@@ -61,6 +66,11 @@ def test_engines_are_found_by_their_entry_points():
     found = {point.name for point in metadata.entry_points(group="callboard.jobs.engines")}
     assert found == {"memory", "sqlite"}
     engines.open("memory:").close()
+
+
+def test_engines_of_coordination_are_found_by_their_entry_points():
+    found = {point.name: point.load() for point in metadata.entry_points(group="callboard.coordination.engines")}
+    assert found.keys() == {"local", "memory", "zookeeper"} and all(map(callable, found.values()))
 
 
 def test_the_version_is_one():

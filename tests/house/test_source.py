@@ -24,6 +24,9 @@ LATE_IMPORTS = {
     ("cli/demo/showing.py", "rich"): "bars and tables of a terminal: a piped command must not wait for them",
     ("cli/follow.py", "rich"): "as above",
     ("cli/output.py", "rich"): "as above",
+    ("rpc/certs.py", "cryptography"): "an optional extra, cluster",
+    ("rpc/certs.py", "cryptography.hazmat.primitives"): "as above",
+    ("rpc/certs.py", "cryptography.hazmat.primitives.asymmetric"): "as above",
     ("node/assemble.py", "callboard.node"): "a node loads the role that it hosts, not the memory of the others",
     ("node/assemble.py", "callboard.roles"): "as above",
 }

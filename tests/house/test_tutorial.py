@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs/tutorial/first-job.md"
+PAGES = Path(__file__).parents[2] / "docs/tutorial"
 LEFT_OUT = re.compile(r"pip install|pause=|\b(ID|PID)\b|curl")
 DEADLINE_SECONDS = 60
 _STEP = re.compile(r"^```(sh|python|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -52,9 +52,10 @@ class Shell:
         return ran.stdout.replace(str(self.port), "8321")
 
 
-def test_the_tutorial_works_as_it_is_written(shell: Shell) -> None:
+@pytest.mark.parametrize("page", ["first-job", "named-service"])
+def test_the_tutorial_works_as_it_is_written(shell: Shell, page: str) -> None:
     said, followed = "", 0
-    for language, text in _STEP.findall(PAGE.read_text()):
+    for language, text in _STEP.findall((PAGES / f"{page}.md").read_text()):
         if language == "python":
             name = re.match(r"# (\S+)\n", text)
             assert name, "its first line names the file"

@@ -1,4 +1,4 @@
-"""The examples run: each with a worker, on a store in memory."""
+"""The examples run: each with a worker, on a store in memory; services with a node of their own."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import importlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from callboard.coordination.engines import memory as memory_site
 from callboard.jobs import queue as queues
 from callboard.jobs.engines import memory
 from callboard.kit import uuid7
+from callboard.names import groups
+from callboard.roles.gateway import Gateway, keys
 from callboard.roles.worker import Worker
+from tests.conftest import Eventually
+from tests.unit import inhouse
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -68,6 +74,25 @@ async def test_primes(serve: Run, store: queues.Queue, capsys: pytest.CaptureFix
     module = await serve("primes")
     await module.main(store)
     assert capsys.readouterr().out == "2262 primes below 20,000\n"
+
+
+async def test_stock(serve: Run, store: queues.Queue, capsys: pytest.CaptureFixture[str], eventually: Eventually) -> None:
+    """With a node that stands for the office, and a gateway through which the program calls."""
+    module = await serve("stock")
+    holder = inhouse.Candidate(memory_site.Site(), inhouse.INCARNATION, groups.Groups())
+    await holder.start(module.app.services)
+    await eventually(lambda: holder.services[0].active)
+    module.app.call_through(holder.node)
+
+    async def nobody() -> list[Any]:
+        return []
+
+    gateway = Gateway(store, module.app.kinds, "127.0.0.1", 0, nobody, calls=holder.node)
+    await gateway.start()
+    await module.main(gateway.url, await keys.ensure_admin(store))
+    assert capsys.readouterr().out.splitlines()[-3:] == ["lamps: 10", "3 lamp ordered, 7 left", "sold_out 4"]
+    await gateway.stop()
+    await holder.stop()
 
 
 def test_every_example_is_tried_here() -> None:
