@@ -50,8 +50,8 @@
     │   ├── WrongNode           wrong_node           another node than the expected one answers at the address
     │   └── MalformedFrame      malformed_frame      what came over the wire makes no sense
     ├── CoordinationError
-    │   ├── CoordinationUnavailable coordination_unavailable out of reach for now; a retry may help
-    │   └── CoordinationConflict    coordination_conflict    a guard did not hold: somebody else was first
+    │   ├── CoordinationUnavailable  coordination_unavailable  out of reach for now; a retry may help
+    │   └── CoordinationConflict     coordination_conflict     a guard did not hold: somebody else was first
     └── StartupError
         ├── PortInUse           port_in_use          another process listens there
         ├── DataUnusable        data_unusable        the data directory cannot be used

@@ -93,8 +93,8 @@ class ServiceSettings(Group, frozen=True, kw_only=True):
     """The processes that run named services."""
 
     count: Annotated[int, Meta(ge=0, le=256)] = 2
-    """Service nodes (processes). Two: one serves, the other one stands by. Without an app, or with one that has no services, there
-    are none."""
+    """Service nodes (processes). Two: one serves, the other one stands by. There are none without an app, or with one that has
+    no services."""
     groups: tuple[Name, ...] = ("main=.",)
     """Which group serves which domains, as GROUP=DOMAIN; a domain means its subtree, less what other groups name, and `.` all
     domains. The same at every node of a site. One group: a small site needs no more."""

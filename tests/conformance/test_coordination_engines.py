@@ -6,24 +6,35 @@ from pathlib import Path
 
 import uvloop
 
-from callboard.testing.conformance.coordination import bench, memory_bench
+from callboard.testing import virtual
+from callboard.testing.conformance import coordination
+from callboard.testing.conformance.coordination import bench as benches
+from callboard.testing.conformance.coordination import memory_bench
 from callboard.testing.conformance.coordination.suite import CoordinationSuite
 
-LOCAL = (bench.PROCESSES, bench.SUDDEN)
+LOCAL = (benches.PROCESSES, benches.SUDDEN)
 
 
 class TestMemory(CoordinationSuite):
-    def bench(self, path: Path) -> bench.Bench:
-        return memory_bench.MemoryBench()
+    def bench(self, path: Path) -> benches.Bench:
+        return memory_bench.MemoryBench(session_seconds=1.0)
 
 
-class TestMemoryOnUvloop(TestMemory):
-    new_loop = staticmethod(uvloop.new_event_loop)
+class TestMemoryOnVirtualTime(TestMemory):
+    def bench(self, path: Path) -> benches.Bench:
+        return memory_bench.MemoryBench(session_seconds=3.0)
+
+    def keep(self, promise: benches.Promise, ground: benches.Bench) -> None:
+        async def main(loop: virtual.VirtualLoop) -> None:
+            ground.clock = virtual.VirtualClock(loop)
+            await coordination.keep(promise, lambda: ground)
+
+        virtual.run(main)
 
 
 class TestLocal(CoordinationSuite):
-    def bench(self, path: Path) -> bench.Bench:
-        return bench.Bench(f"local://{path}/coordination", session_seconds=0.6, abilities=LOCAL)
+    def bench(self, path: Path) -> benches.Bench:
+        return benches.Bench(f"local://{path}/coordination", session_seconds=0.6, abilities=LOCAL)
 
 
 class TestLocalOnUvloop(TestLocal):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.faults import naming
 from tests.faults.deployment import Deployment, Eventually
 
 Measured = Callable[[str, float, float], None]
@@ -32,3 +33,36 @@ def measured(record_property: Callable[[str, object], None]) -> Measured:
         assert seconds < bound, figure
 
     return tell
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param("local", marks=pytest.mark.xdist_group("faults-of-names")),
+        pytest.param("zookeeper", marks=pytest.mark.xdist_group("zookeeper")),
+    ],
+)
+def coordination(request: pytest.FixtureRequest) -> str:
+    """What a deployment of named services is coordinated by; those by ZooKeeper share one ensemble."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def shared_named(
+    request: pytest.FixtureRequest, coordination: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[naming.Named]:
+    """The one deployment by that coordination, started by the first test."""
+    notes = tmp_path_factory.mktemp("named")
+    url = request.getfixturevalue("private_zookeeper").url(f"/{notes.name}") if coordination == "zookeeper" else None
+    made = naming.Named(notes / "data", notes, url)
+    try:
+        yield made
+    finally:
+        made.sweep()
+
+
+@pytest.fixture
+async def named(shared_named: naming.Named, eventually: Eventually) -> AsyncIterator[naming.Named]:
+    """A deployment of named services in which everybody lives, and is in reach for this test's loop."""
+    async with shared_named.used(eventually):
+        yield shared_named

@@ -60,6 +60,8 @@ class Ran(msgspec.Struct, frozen=True):
 class Deployment:
     """A data directory, the agents started for it, and what was acknowledged by its gateways."""
 
+    APP = "ledger"
+
     def __init__(self, data: Path, notes: Path, eventually: Eventually) -> None:
         """`notes` is a directory of the tests' own, on another disk than `data` if that one gets full."""
         self.data = data
@@ -85,7 +87,7 @@ class Deployment:
         await self.close()
         shape = f"--workers {workers} --slots {slots} --gateways {gateways} --port {self.port}".split()
         name = f"up-{len(self._agents)}"
-        agent = self._spawn([CALLBOARD, "up", "ledger:app", "--data", self.data, "--json", *shape, *options], HERE, name)
+        agent = self._spawn([CALLBOARD, "up", f"{self.APP}:app", "--data", self.data, "--json", *shape, *options], HERE, name)
         self._agents.append(agent)
         self.agent = agent
         printed = self._notes / f"{name}.out"
@@ -210,7 +212,7 @@ class Deployment:
         """Submit jobs one by one; each is noted when it is acknowledged."""
         ids = []
         for _ in range(jobs):
-            receipt = await self.client.submit(f"ledger.{kind}", args)
+            receipt = await self.client.submit(f"{self.APP}.{kind}", args)
             self.acknowledged.append(receipt.id)
             ids.append(receipt.id)
         return ids

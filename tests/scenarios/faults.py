@@ -51,7 +51,8 @@ class Storm:
         """Let things go wrong for some time."""
         until = self._stage.now + seconds
         theme = self._chance.sample(range(len(self._faults)), 2)
-        weights = [weight * (6 if place in theme else 1) for place, (weight, _) in enumerate(self._faults)]
+        others = self._chance.choice((0, 1, 1))
+        weights = [weight * (6 if place in theme else others) for place, (weight, _) in enumerate(self._faults)]
         mean = self._chance.uniform(*PAUSES)
         while self._stage.now < until:
             self._chance.choices(self._faults, weights)[0][1]()

@@ -96,7 +96,7 @@ class SimNode:
             chance=chance,
             limits=LIMITS,
         )
-        granted = stage.pace.long_session if place.role == "caller" else stage.pace.session
+        granted = stage.pace.session if place.group or place.role == "registry" else stage.pace.long_session
         engine = memory.MemoryEngine(stage.site, link=self.link, session_seconds=granted)
         self.session = joining.LateSession(engine, self.session_name, session_seconds=granted)
         self.presence = presence.Presence(self.session, self.clock, chance=chance)

@@ -46,7 +46,7 @@ class RemoteSite(memory.Site):
     def begin(self, name: str, granted_seconds: float, told: Callable[[Collection[str]], None]) -> memory.Life:
         asker = asyncio.get_running_loop()
         with self.here():
-            life = super().begin(name, granted_seconds, lambda folders: _soon(asker, told, folders))
+            life = super().begin(name, granted_seconds, lambda folders: _tell(asker, told, folders))
             self._begun[name] = life
             return life
 
@@ -78,5 +78,11 @@ class RemoteSite(memory.Site):
                 self.touch(life)
 
 
-def _soon(loop: asyncio.AbstractEventLoop, told: Callable[[Collection[str]], None], folders: Collection[str]) -> None:
-    loop.call_soon(told, folders)
+def _tell(loop: asyncio.AbstractEventLoop, told: Callable[[Collection[str]], None], folders: Collection[str]) -> None:
+    """Hand word of a change to a session, on its process's loop: it is under way from then on."""
+    here = events._get_running_loop()
+    events._set_running_loop(loop)
+    try:
+        told(folders)
+    finally:
+        events._set_running_loop(here)

@@ -24,11 +24,11 @@ class Pace(msgspec.Struct, frozen=True):
 
     session: float = 3.0
     """Granted to those who hold offices, and to registries."""
-    long_session: float = 9.0
-    """Granted to those who only call: it matters to nobody when they go."""
-    patrol: float = 1.0
+    long_session: float = 6.0
+    """Granted to the others."""
+    patrol: float = 1.25
     """Between two pings of a registry."""
-    calm: float = 1.2
+    calm: float = 1.0
     """Before the first fault."""
     storm: float = 7.5
     """Of faults."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import random
 
@@ -105,15 +104,12 @@ def play(seed: int, pace: stages.Pace | None = None) -> Played:
     random.seed(seed)
     world = World(seed, pace or stages.Pace())
     timeline, book = world.stage.timeline, world.stage.history
-    gc.disable()
     try:
         timeline.run(world.director, world.play(), until=300.0)
     finally:
         steps = timeline.steps
         book.complaints += world.complaints()
         timeline.close()
-        gc.enable()
-        gc.collect()
     return Played(seed, book.violations(), _digest(book), steps, _counts(book), world.storm.log)
 
 

@@ -100,11 +100,6 @@ class Cache:
         """Return the seats that are remembered, exact instances aside."""
         return [(label, group) for label, group, incarnation in self._seats if not incarnation]
 
-    def renew(self, seats: Iterable[tuple[str, str]], answers: Iterable[model.Answer]) -> None:
-        """Take the answers of a new registry for what was remembered."""
-        self.change(seats, answers)
-        self._loose.clear()
-
     def drop_loose(self) -> None:
         """Forget the answers that nobody keeps true."""
         for seat in self._loose:

@@ -78,20 +78,16 @@ class Registries(lifecycle.Lifecycle):
 
     # Asking.
 
-    async def ask(self, method: str, args: bytes, seconds: float = 60.0) -> tuple[bytes, network.Address]:
+    async def ask(self, method: str, args: bytes) -> tuple[bytes, network.Address]:
         """Ask home, or the next registry that answers; return what was said and by whom.
 
         Raises what the registry says (`data["ran"]` is `yes` then), Unreachable when none answers.
         """
         tried: set[str] = set()
-        until = asyncio.get_running_loop().time() + seconds
         while (address := await self._next(tried)) is not None:
-            left = until - asyncio.get_running_loop().time()
-            if left <= 0:
-                break
             tried.add(address.incarnation)
             try:
-                return await self.request(address, protocol.REGISTRY, method, args, min(left, ASK_SECONDS)), address
+                return await self.request(address, protocol.REGISTRY, method, args, ASK_SECONDS), address
             except errors.CallboardError as error:
                 if retries.ran(error) == "yes" or isinstance(error, errors.InvalidInput):
                     raise

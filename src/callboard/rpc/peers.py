@@ -282,7 +282,7 @@ class Peers(lifecycle.Lifecycle):
             self._ending[task] = None
             task.add_done_callback(self._ending.pop)
         if not any(other.peer.incarnation == each.peer.incarnation for other in self._all):
-            log.info("a connection ended", node=each.peer.incarnation, why=why)
+            log.debug("a connection ended", node=each.peer.incarnation, why=why)
             for told in tuple(self._told):
                 _call(told, each.peer.incarnation)
 

@@ -369,3 +369,23 @@ def test_a_call_that_is_cancelled_or_too_late_ends_then_and_leaves_nothing():
                 await going
 
     lived(scenario)
+
+
+def test_nothing_goes_on_after_the_end_and_ending_twice_or_before_the_start_is_allowed():
+    async def scenario(town):
+        _, active, _, caller = await _billing(town, registries=2)
+        active.shops[0].waits = asyncio.Event()
+        going = asyncio.create_task(caller.call(timeout=100))
+        looking = asyncio.create_task(caller.resolver.lookup("billing@acme", ping=True, timeout=100))
+        await town.until(lambda: active.shops[0].runs)
+        going.cancel()
+        looking.cancel()
+        await asyncio.gather(going, looking, return_exceptions=True)
+        fresh = towns.Node(town, 99, ())
+        await fresh.resolver.stop()
+        await fresh.itself.stop()
+        for _ in range(2):
+            await town.stop()
+        assert [task for task in town.loop.tasks() if task is not asyncio.current_task() and not task.done()] == []
+
+    lived(scenario)

@@ -96,7 +96,8 @@ class LocalEngine:
         try:
             sight = await self.run(self.book.look)
         except (errors.DataUnusable, OSError) as error:
-            log.warning("coordination out of reach", why=str(error))
+            if any(session.state is seam.State.CONNECTED for session, _ in begun):
+                log.warning("coordination out of reach", why=str(error))
             for session, _ in begun:
                 session.turn(seam.State.SUSPENDED)
             return before

@@ -1,6 +1,6 @@
 """A process that holds a session of coordination and does as it is told: what can be frozen and killed.
 
-The parent's half is `Process`; the other half is this module as a program. They talk in lines of JSON.
+The parent's half is `Process`; the other half is `run`. They talk in lines of JSON.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Process:
         given = (url, self.name, str(session_seconds))
         pipe = asyncio.subprocess.PIPE
         self._child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", __name__, *given, stdin=pipe, stdout=pipe, limit=1 << 24
+            sys.executable, "-c", f"from {__name__} import run; run()", *given, stdin=pipe, stdout=pipe, limit=1 << 24
         )
         await self.answer()
 
@@ -164,5 +164,6 @@ def _say(answer: Any, error: Any = None) -> None:
     sys.stdout.buffer.flush()
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Be that process."""
     asyncio.run(main(*sys.argv[1:]))

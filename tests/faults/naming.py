@@ -1,0 +1,191 @@
+"""A deployment whose services are called all the time, and what the callers saw."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from callboard import errors
+from callboard.cli.bench import joined
+from callboard.names import resolver
+from tests.faults import epochs
+from tests.faults.deployment import Deployment, Eventually, Node, boot
+
+CALLERS = 3
+PAUSE_SECONDS = 0.003
+SETTLE_SECONDS = 30.0
+TIMEOUT_SECONDS = 10.0
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Who answered, and when (CLOCK_BOOTTIME) the call was made and came to its end."""
+
+    pid: int
+    epoch: int
+    asked: int
+    at: int
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """What a caller was told instead, and when."""
+
+    code: str
+    ran: str
+    asked: int
+    at: int
+
+
+class Seen:
+    """What callers of one method saw, each one call after another."""
+
+    def __init__(self, callers: int) -> None:
+        self.answers: list[list[Answer]] = [[] for _ in range(callers)]
+        self.failures: list[Failure] = []
+
+    def all(self) -> list[Answer]:
+        """Return the answers of all callers, by the time that they came."""
+        return sorted((answer for each in self.answers for answer in each), key=lambda answer: answer.at)
+
+    def begun(self) -> bool:
+        return all(self.answers)
+
+    def under_another(self, epoch: int) -> bool:
+        """Whether every caller was answered under another epoch last."""
+        return all(each and each[-1].epoch != epoch for each in self.answers)
+
+    def asked_after(self, at: int) -> bool:
+        """Whether every caller was answered what it asked after a time."""
+        return all(each and each[-1].asked > at for each in self.answers)
+
+    @property
+    def longest_gap(self) -> float:
+        """Seconds that one caller was without an answer at most."""
+        pairs = (pair for each in self.answers for pair in itertools.pairwise(each))
+        return max(((after.at - before.at) / 1e9 for before, after in pairs), default=0.0)
+
+    def went_back(self) -> bool:
+        """Whether anybody was answered under an epoch after somebody was under a later one."""
+        said = [answer.epoch for answer in self.all()]
+        return said != sorted(said)
+
+
+class Named(Deployment):
+    """Two service nodes, two registries, a worker and a gateway. One is used by several tests, each in a loop of its own."""
+
+    APP = "named"
+
+    def __init__(self, data: Path, notes: Path, coordination: str | None) -> None:
+        super().__init__(data, notes, _unused)
+        self.ledger = self.book.file
+        self._options = ["--services", "2"]
+        given = {"registry.count": 2, "agent.stopped_seconds": 60, "agent.silent_seconds": 60, "coordination.url": coordination}
+        for name, value in given.items():
+            if value is not None:
+                self._options += ["--set", f"{name}={value}"]
+        self._names: resolver.Resolver | None = None
+        self._gates = itertools.count()
+        self._frozen: set[int] = set()
+
+    @property
+    def names(self) -> resolver.Resolver:
+        """The resolver of this process, which takes part in the wire without being a node."""
+        assert self._names is not None
+        return self._names
+
+    @contextlib.asynccontextmanager
+    async def used(self, eventually: Eventually) -> AsyncIterator[None]:
+        """Have it up, whole and joined; at the end let go on what was stopped."""
+        self.eventually = eventually
+        self.acknowledged.clear()
+        if self.agent is None or self.agent.poll() is not None:
+            await self.start()
+        try:
+            async with joined.names(self.data) as self._names:
+                yield
+        finally:
+            self.wake()
+            await self.close()
+
+    async def start(self) -> Any:
+        """Start an agent; return what it printed."""
+        return await self.up(*self._options, workers=1, slots=8)
+
+    async def call(self, method: str, name: str = "billing", timeout: float = TIMEOUT_SECONDS, **args: Any) -> dict[str, int]:
+        """Call a method through this process's resolver."""
+        found = await self.names.call(name, method, msgspec.msgpack.encode(args), timeout=timeout)
+        return _decode(found)
+
+    async def settled(self) -> tuple[Node, int]:
+        """Wait until everything runs, and the preferred instance serves; return its node and the epoch."""
+        found: list[tuple[Node, int]] = []
+
+        async def whole() -> bool:
+            with contextlib.suppress(errors.CallboardError):
+                said = await self.call("who", timeout=0.5)
+                hosts = self.nodes("service")
+                found[:] = [(host, said["epoch"]) for host in hosts if host.pid == said["pid"] and host.index == 0]
+                return bool(found) and len(hosts) == 2 and len(self.nodes("registry")) == 2
+            return False
+
+        await self.eventually(whole, SETTLE_SECONDS)
+        return found[0]
+
+    @contextlib.asynccontextmanager
+    async def callers(self, name: str = "billing", timeout: float = TIMEOUT_SECONDS, count: int = CALLERS) -> AsyncIterator[Seen]:
+        """Call the idempotent method of a service all the time meanwhile."""
+        seen = Seen(count)
+        tasks = [asyncio.create_task(self._ask(seen, answers, name, timeout)) for answers in seen.answers]
+        try:
+            await self.eventually(seen.begun)
+            yield seen
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _ask(self, seen: Seen, answers: list[Answer], name: str, timeout: float) -> None:
+        while True:
+            asked = boot()
+            try:
+                said = await self.call("who", name, timeout)
+            except errors.CallboardError as error:
+                seen.failures.append(Failure(error.code, str(error.data.get("ran")), asked, boot()))
+            else:
+                answers.append(Answer(said["pid"], said["epoch"], asked, boot()))
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    def freeze(self, pid: int) -> int:
+        """Stop a process until `wake`; return CLOCK_BOOTTIME just before."""
+        self._frozen.add(pid)
+        return self.kill(pid, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Let everybody go on who is stopped."""
+        while self._frozen:
+            with contextlib.suppress(AssertionError, ProcessLookupError):
+                self.kill(self._frozen.pop(), signal.SIGCONT)
+
+    def new_gate(self) -> Path:
+        """Return a file that does not exist: handlers wait for it."""
+        return self.gate.with_name(f"gate-{next(self._gates)}")
+
+    def lines(self) -> Sequence[epochs.Line]:
+        """Return what services wrote down so far."""
+        return epochs.read(self.ledger)
+
+
+async def _unused(condition: Callable[[], object], seconds: float = 0) -> None:
+    raise AssertionError("outside of `used` nothing is waited for")
+
+
+_decode: Callable[[bytes], dict[str, int]] = msgspec.msgpack.Decoder(dict[str, int]).decode

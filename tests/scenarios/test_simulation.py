@@ -1,0 +1,67 @@
+"""Fifty nodes on virtual time, hundreds of seeds (thousands with --long): whatever breaks, the rules hold.
+
+And the simulation is worth its while: with one of the rules removed it finds a breach, and what it finds it finds again.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.scenarios import player, variants, world
+
+SEEDS = 200
+LONG_SEEDS = 4000
+BLOCK = 25
+FAULTS_SHOWN = 60
+LIKELY = {"late_registries_accuse": 0}
+"""Where the search for a variant begins, so that it ends soon; the seeds before it are tried after it."""
+
+
+def blocks(long: bool) -> list[range]:
+    first, end = (SEEDS, SEEDS + LONG_SEEDS) if long else (0, SEEDS)
+    return [range(each, min(each + BLOCK, end)) for each in range(first, end, BLOCK)]
+
+
+def judge(played: list[world.Played]) -> None:
+    """Fail with the first bad seed, how to play it again, what broke, and what was done before."""
+    bad = [each for each in played if each.violations]
+    if bad:
+        first = bad[0]
+        broken = "\n".join(first.violations[:20])
+        done = "\n".join(first.faults[:FAULTS_SHOWN])
+        pytest.fail(
+            f"seeds {[each.seed for each in bad]} break the rules; again with: pytest tests/scenarios --seed {first.seed}\n"
+            f"{broken}\nWhat was done:\n{done}",
+            pytrace=False,
+        )
+
+
+def test_the_rules_hold(seeds, record_property, request):
+    played = player.play(seeds, trace=request.config.getoption("--seed", default=None) is not None)
+    assert [each.seed for each in played] == list(seeds)
+    judge(played)
+    assert sum(each.counts["calls ok"] for each in played) > 50 * len(seeds), "hardly a call went well: nothing was tried"
+    record_property("figure", f"seeds {seeds.start} to {seeds.stop - 1}: {_sums(played)}")
+
+
+@pytest.mark.long
+def test_the_rules_hold_in_thousands_of_seeds(seeds):
+    judge(player.play(seeds))
+
+
+@pytest.mark.parametrize("variant", sorted(variants.VARIANTS))
+def test_a_variant_with_a_rule_removed_is_caught(variant):
+    likely = LIKELY.get(variant, 0)
+    for seeds in (range(likely, SEEDS), range(likely)):
+        if seeds and player.play(seeds, variant, until_caught=True)[-1].violations:
+            return
+    pytest.fail(f"none of {SEEDS} seeds finds that the rule is missing")
+
+
+def test_a_seed_replays():
+    one, other = (player.play(range(3, 4)) for _ in range(2))
+    assert one == other
+
+
+def _sums(played: list[world.Played]) -> str:
+    return ", ".join(f"{sum(each.counts[what] for each in played)} {what}" for what in played[0].counts)
