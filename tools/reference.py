@@ -93,7 +93,8 @@ def exits_block() -> Lines:
 
 def cli_block() -> Lines:
     """What each command says of itself."""
-    names = [(name,) for name, *_ in commands.COMMANDS] + [(first, name) for first, *_, names in commands.GROUPS for name, *_ in names]
+    grouped = [(first, name) for first, *_, inner in commands.GROUPS for name, *_ in inner]
+    names = [*((name,) for name, *_ in commands.COMMANDS), *grouped]
     for name in names:
         yield f"### callboard {' '.join(name)}"
         yield ""

@@ -60,7 +60,7 @@ def test_a_crash_at_every_start_is_a_failed_start(machine: Machine):
     agent = machine.start(app="dying:app")
     said = machine.said(agent)
     assert agent.wait(20) == 3
-    assert "worker 0 died before it was ready: see" in said["message"]
+    assert " 0 died before it was ready: see" in said["message"]
 
 
 def test_a_stopped_node_is_killed_and_its_jobs_run_elsewhere(machine: Machine):

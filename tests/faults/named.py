@@ -64,6 +64,7 @@ class Billing:
 
     async def linger(self, call: Call, gate: str) -> dict[str, int]:
         """Answer when the file `gate` exists."""
+        write(boot(), call.epoch, mark=gate)
         while not os.path.exists(gate):
             await asyncio.sleep(POLL_SECONDS)
         return here(call)

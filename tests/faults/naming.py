@@ -183,6 +183,14 @@ class Named(Deployment):
         """Return what services wrote down so far."""
         return epochs.read(self.ledger)
 
+    def marked(self, mark: str) -> list[epochs.Line]:
+        """Return what methods wrote down under marks that begin so."""
+        return [line for line in self.lines() if line.mark.startswith(mark)]
+
+    def refused(self, pid: int, since: int) -> bool:
+        """Whether a process has refused anything since a time."""
+        return any(line.pid == pid and line.code and line.at >= since for line in self.lines())
+
 
 async def _unused(condition: Callable[[], object], seconds: float = 0) -> None:
     raise AssertionError("outside of `used` nothing is waited for")

@@ -33,18 +33,19 @@ async def test_frozen_until_it_was_replaced(named: naming.Named, coordination: s
     gate = named.new_gate()
     async with named.callers() as seen:
         began = asyncio.create_task(named.call("linger", gate=str(gate), timeout=60))
-        await named.eventually(lambda: seen.asked_after(naming.boot()))
+        await named.eventually(lambda: named.marked(str(gate)))
         named.freeze(active.pid)
         sent = [asyncio.create_task(named.call("charge", mark=f"frozen-{n}", timeout=60)) for n in range(5)]
         await named.eventually(lambda: seen.under_another(epoch))
         gate.touch()
+        woken = naming.boot()
         named.wake()
         refused = await asyncio.gather(began, *sent, return_exceptions=True)
-        await named.eventually(lambda: any(line.pid == active.pid and line.code for line in named.lines()))
+        await named.eventually(lambda: named.refused(active.pid, woken))
     assert all(isinstance(each, (*LATE, errors.ConnectionLost)) for each in refused), refused
     assert not seen.failures and not seen.went_back()
     lines = named.lines()
-    assert not [line for line in lines if line.mark.startswith("frozen-")]
+    assert not named.marked("frozen-")
     assert not epochs.faults(lines)
     measured(f"{coordination}: active frozen", seen.longest_gap, 10)
 
@@ -56,8 +57,9 @@ async def test_hangs_while_its_session_lives(named: naming.Named, coordination: 
         with pytest.raises(errors.DeadlineExceeded):
             await named.call("hang", gate=str(gate), timeout=0.1)
         await named.eventually(lambda: seen.under_another(epoch), 15)
+        woken = naming.boot()
         gate.touch()
-        await named.eventually(lambda: any(line.pid == active.pid and line.code for line in named.lines()))
+        await named.eventually(lambda: named.refused(active.pid, woken))
     assert not seen.failures and not seen.went_back()
     assert not epochs.faults(named.lines())
     measured(f"{coordination}: active hangs", seen.longest_gap, 10)

@@ -82,7 +82,8 @@ def masked(_logger: Any, _method: str, event: Event) -> Event:
 
 
 class Seldom:
-    """Warnings that others can cause as often as they like: of one event and code, one line in `seconds`, with how many were left out.
+    """Warnings that others can cause as often as they like: of one event and code, one line in `seconds`, with how many were
+    left out.
 
     On one event loop or thread. What it remembers is bounded.
     """
