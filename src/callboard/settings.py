@@ -103,9 +103,9 @@ class ServiceSettings(Group, frozen=True, kw_only=True):
     order: Annotated[int, Meta(ge=0, le=999_999)] | None = None
     """Place of the service nodes here among those who stand for an office: the lowest that lives is preferred. None: the number
     of the node, counted from 0."""
-    preempt: bool = True
-    """Whether a preferred instance that comes back takes over from one that serves. Without it fewer changes, but services end
-    up where they were last rescued to."""
+    preempt: bool = False
+    """Whether a preferred instance that comes back takes over from one that serves. False: who serves well is not disturbed, and
+    a death changes hands once. Set it where the order says which server is the better one."""
 
 
 class RegistrySettings(Group, frozen=True, kw_only=True):
@@ -132,6 +132,11 @@ class WireSettings(Group, frozen=True, kw_only=True):
 
     host: Name = "127.0.0.1"
     """Address on which nodes listen for each other; the port is chosen at each start. Loopback: one machine."""
+    server: Name | None = None
+    """Name of this server, as in its certificate (`callboard certs issue NAME`): nodes then talk over mutual TLS alone. None: one
+    machine, where a secret made at each start tells who may talk."""
+    certificates: str = "certs"
+    """Directory of `cluster-ca.pem` and this server's certificate and key. Relative to the working directory."""
     in_flight: Annotated[int, Meta(ge=1, le=100_000)] = 4096
     """Requests that may be under way on one connection in each direction; more are refused as `overloaded` at once, which is
     better than to wait behind them."""

@@ -107,13 +107,16 @@ class Shop:
             yield made
 
     async def settled(self, caller: Client) -> dict[str, int]:
-        """Wait until the preferred instance serves and another one stands by; return what it says of itself."""
+        """Wait until one instance serves and another one stands by; return what the one says of itself."""
         deadline = time.monotonic() + 20
         while True:
             with contextlib.suppress(errors.CallboardError, KeyError):
                 found = await caller.call("billing@acme", "balance")
-                pids = self.machine.pids("service")
-                if len(pids) == 2 and found["pid"] == pids[0]:
+                pids = set(self.machine.pids("service").values())
+                hosts = {
+                    node["pid"] for node in await caller.nodes() for role in node["roles"] if role.get("service") == "billing"
+                }
+                if len(pids) == 2 and found["pid"] in pids == hosts:
                     return found
             assert time.monotonic() < deadline, self.machine.log()
             await asyncio.sleep(0.05)
@@ -150,7 +153,6 @@ def report(record_property: Callable[[str, object], None]) -> Report:
 async def test_services_answer_over_http_on_the_command_line_and_in_handlers(shop: Shop):
     async with shop.caller() as caller:
         found = await shop.settled(caller)
-        assert found["pid"] == shop.machine.pid("service")
         ran = await asyncio.to_thread(
             subprocess.run,
             [sys.executable, "-m", "callboard.cli", "call", "billing@acme", "balance", "--data", shop.machine.data],
@@ -210,11 +212,8 @@ async def test_one_that_was_frozen_is_replaced_and_its_late_answer_does_not_coun
         with pytest.raises((errors.WrongEpoch, errors.LeaseUnconfirmed, errors.NotActive, errors.ConnectionLost)) as refused:
             await slow
         assert refused.value.data["ran"] in ("yes", "unknown")
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline and (await caller.call("billing@acme", "balance"))["pid"] != before["pid"]:
-            await asyncio.sleep(0.01)
         again = await caller.call("billing@acme", "balance")
-        assert again["epoch"] >= after["epoch"]
+        assert again == after, "who serves is not disturbed by one that wakes up"
         report(f"active instance frozen (its answer: {refused.value.code}), answered again after", taken)
 
 

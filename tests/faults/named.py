@@ -19,7 +19,9 @@ from callboard.roles.service import seats
 app = Callboard("named")
 
 POLL_SECONDS = 0.01
-ledger = os.open(os.environ.get("CALLBOARD_TEST_LEDGER", os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+ledger = os.open(
+    os.environ.get("CALLBOARD_TEST_LEDGER", os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+)
 admit = seats.Offices.admit
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ TIMEOUT_SECONDS = 10.0
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Who answered, and when (CLOCK_BOOTTIME) the call was made and came to its end."""
+    """Who answered, and when (CLOCK_BOOTTIME, ns) the call was made and came to its end."""
 
     pid: int
     epoch: int
@@ -43,7 +43,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Seen:
-    """What callers of one method saw, each one call after another."""
+    """What callers of one method saw, each making one call after another."""
 
     def __init__(self, callers: int) -> None:
         self.answers: list[list[Answer]] = [[] for _ in range(callers)]
@@ -53,16 +53,19 @@ class Seen:
         """Return the answers of all callers, by the time that they came."""
         return sorted((answer for each in self.answers for answer in each), key=lambda answer: answer.at)
 
+    def epochs(self) -> set[int]:
+        return {answer.epoch for answer in self.all()}
+
     def begun(self) -> bool:
         return all(self.answers)
 
     def under_another(self, epoch: int) -> bool:
         """Whether every caller was answered under another epoch last."""
-        return all(each and each[-1].epoch != epoch for each in self.answers)
+        return all(each[-1].epoch != epoch for each in self.answers)
 
     def asked_after(self, at: int) -> bool:
         """Whether every caller was answered what it asked after a time."""
-        return all(each and each[-1].asked > at for each in self.answers)
+        return all(each[-1].asked > at for each in self.answers)
 
     @property
     def longest_gap(self) -> float:
@@ -77,19 +80,20 @@ class Seen:
 
 
 class Named(Deployment):
-    """Two service nodes, two registries, a worker and a gateway. One is used by several tests, each in a loop of its own."""
+    """Two service nodes, two registries, a worker and a gateway. One is used by several tests, each on a loop of its own."""
 
     APP = "named"
 
     def __init__(self, data: Path, notes: Path, coordination: str | None) -> None:
-        super().__init__(data, notes, _unused)
-        self.ledger = self.book.file
+        super().__init__(data, notes, _not_in_use)
         self._options = ["--services", "2"]
+        # The registries shall act on what is frozen or hangs, not the agent.
         given = {"registry.count": 2, "agent.stopped_seconds": 60, "agent.silent_seconds": 60, "coordination.url": coordination}
         for name, value in given.items():
             if value is not None:
                 self._options += ["--set", f"{name}={value}"]
         self._names: resolver.Resolver | None = None
+        self._ledger = epochs.Ledger(self.book.file)
         self._gates = itertools.count()
         self._frozen: set[int] = set()
 
@@ -101,9 +105,10 @@ class Named(Deployment):
 
     @contextlib.asynccontextmanager
     async def used(self, eventually: Eventually) -> AsyncIterator[None]:
-        """Have it up, whole and joined; at the end let go on what was stopped."""
+        """Have it up, and this process joined; at the end let go on what was stopped. Ledger and acknowledgements begin anew."""
         self.eventually = eventually
         self.acknowledged.clear()
+        self._ledger = epochs.Ledger(self.book.file)
         if self.agent is None or self.agent.poll() is not None:
             await self.start()
         try:
@@ -119,8 +124,7 @@ class Named(Deployment):
 
     async def call(self, method: str, name: str = "billing", timeout: float = TIMEOUT_SECONDS, **args: Any) -> dict[str, int]:
         """Call a method through this process's resolver."""
-        found = await self.names.call(name, method, msgspec.msgpack.encode(args), timeout=timeout)
-        return _decode(found)
+        return _decode(await self.names.call(name, method, msgspec.msgpack.encode(args), timeout=timeout))
 
     async def settled(self) -> tuple[Node, int]:
         """Wait until everything runs, and the preferred instance serves; return its node and the epoch."""
@@ -131,7 +135,7 @@ class Named(Deployment):
                 said = await self.call("who", timeout=0.5)
                 hosts = self.nodes("service")
                 found[:] = [(host, said["epoch"]) for host in hosts if host.pid == said["pid"] and host.index == 0]
-                return bool(found) and len(hosts) == 2 and len(self.nodes("registry")) == 2
+                return bool(found) and len(hosts) == 2 and len(self.nodes()) == 6
             return False
 
         await self.eventually(whole, SETTLE_SECONDS)
@@ -169,30 +173,37 @@ class Named(Deployment):
         self._frozen.add(pid)
         return self.kill(pid, signal.SIGSTOP)
 
-    def wake(self) -> None:
-        """Let everybody go on who is stopped."""
+    def wake(self) -> int:
+        """Let everybody go on who is stopped; return CLOCK_BOOTTIME just before."""
+        at = boot()
         while self._frozen:
-            with contextlib.suppress(AssertionError, ProcessLookupError):
+            with contextlib.suppress(AssertionError, ProcessLookupError):  # It may have died meanwhile.
                 self.kill(self._frozen.pop(), signal.SIGCONT)
+        return at
 
     def new_gate(self) -> Path:
-        """Return a file that does not exist: handlers wait for it."""
+        """Return a file that does not exist: methods wait for it."""
         return self.gate.with_name(f"gate-{next(self._gates)}")
 
-    def lines(self) -> Sequence[epochs.Line]:
-        """Return what services wrote down so far."""
-        return epochs.read(self.ledger)
+    # What services wrote down
+
+    def lines(self) -> list[epochs.Line]:
+        return self._ledger.lines()
 
     def marked(self, mark: str) -> list[epochs.Line]:
         """Return what methods wrote down under marks that begin so."""
         return [line for line in self.lines() if line.mark.startswith(mark)]
 
-    def refused(self, pid: int, since: int) -> bool:
-        """Whether a process has refused anything since a time."""
-        return any(line.pid == pid and line.code and line.at >= since for line in self.lines())
+    def asked(self, pid: int, since: int) -> bool:
+        """Whether a process has accepted or refused anything since a time."""
+        return any(line.pid == pid and line.at >= since for line in self.lines())
+
+    def faults(self) -> list[str]:
+        """Return what was accepted too late."""
+        return epochs.faults(self.lines())
 
 
-async def _unused(condition: Callable[[], object], seconds: float = 0) -> None:
+async def _not_in_use(condition: Callable[[], object], seconds: float = 0) -> None:
     raise AssertionError("outside of `used` nothing is waited for")
 
 

@@ -6,60 +6,59 @@ import asyncio
 
 import pytest
 
+from callboard import errors
 from callboard.testing.engines import zookeeper as zookeepers
-from tests.faults import epochs, naming
 from tests.faults.conftest import Measured
+from tests.faults.deployment import boot
+from tests.faults.naming import Named
 
-pytestmark = pytest.mark.parametrize(
-    "coordination", [pytest.param("zookeeper", marks=pytest.mark.xdist_group("zookeeper"))], indirect=True, scope="session"
-)
-SAFE_SECONDS = 2.0
-"""Two thirds of the session time, which is what the ensemble grants."""
-OUT_OF_REACH = {"lease_unconfirmed"}
+pytestmark = pytest.mark.parametrize("coordination", ["zookeeper"], indirect=True, scope="session")
+SAFE_NS = 2_000_000_000
+"""Two thirds of the session time, of which the ensemble grants all: how long an office is exercised after the last
+confirmation."""
+PATIENCE_SECONDS = 0.3
+"""Of callers who want to hear why nobody answers."""
 
 
-async def test_its_leader_is_killed(named: naming.Named, zookeeper: zookeepers.Ensemble, measured: Measured):
+async def test_its_leader_is_killed(named: Named, zookeeper: zookeepers.Ensemble, measured: Measured):
     _, epoch = await named.settled()
     async with named.callers() as billing, named.callers("cache") as cache:
-        at = naming.boot()
         await asyncio.to_thread(lambda: zookeeper.leader().kill())
-        # Past it nobody accepts who has not confirmed through the new leader.
-        safe_until = at + round(SAFE_SECONDS * 1e9)
+        # Past that only those accept who have confirmed through the new leader.
+        safe_until = boot() + SAFE_NS
         await named.eventually(lambda: billing.asked_after(safe_until) and cache.asked_after(safe_until))
-    assert not billing.failures and not cache.failures
-    assert {answer.epoch for answer in billing.all()} == {epoch}
-    assert not epochs.faults(named.lines())
-    measured("zookeeper: its leader killed, callers", max(billing.longest_gap, cache.longest_gap), 1)
+    assert not billing.failures and not cache.failures and not named.faults()
+    assert billing.epochs() == {epoch}
+    measured("zookeeper: its leader killed", max(billing.longest_gap, cache.longest_gap), 3)
 
 
 @pytest.mark.parametrize("seconds", [6.0, pytest.param(30.0, marks=pytest.mark.long)])
-async def test_all_of_it_is_stopped(
-    named: naming.Named, zookeeper: zookeepers.Ensemble, measured: Measured, seconds: float
-):
+async def test_all_of_it_is_stopped(named: Named, zookeeper: zookeepers.Ensemble, measured: Measured, seconds: float):
     await named.settled()
-    living = {node.pid for node in named.nodes()}
-    async with named.callers(timeout=0.3) as billing, named.callers("cache") as cache, named.traffic(0.05):
-        at = naming.boot()
+    living = named.nodes()
+    async with named.callers(timeout=PATIENCE_SECONDS) as billing, named.callers("cache") as cache, named.traffic(0.05):
+        stopping = boot()
         await asyncio.to_thread(zookeeper.stop)
+        stopped = boot()
         await named.eventually(lambda: billing.failures)
-        last = max(answer.at for answer in billing.all())
-        await named.eventually(lambda: naming.boot() > at + seconds * 1e9, seconds + 1)
-        still = naming.boot()
-        assert cache.asked_after(still - 10**9)
-        await named.client.wait(named.acknowledged[-1], 5)
-        starting = naming.boot()
+        last = billing.all()[-1].at
+        await named.eventually(lambda: boot() > stopped + seconds * 1e9, seconds + 1)
+        before = len(named.acknowledged)
+        await named.finished()
+        assert before > seconds / 0.2
+        starting = boot()
+        assert cache.asked_after(starting - 10**9)
         await asyncio.to_thread(zookeeper.start)
-        back = naming.boot()
-        await named.eventually(lambda: billing.asked_after(starting), 15)
-        resumed = naming.boot()
-        await named.eventually(lambda: cache.asked_after(resumed))
+        back = boot()
+        await named.eventually(lambda: billing.asked_after(starting), 20)
+        after = boot()
+        await named.eventually(lambda: cache.asked_after(after))
     await named.finished()
-    assert not cache.failures
-    print([(f.code, f.ran, (f.asked-at)/1e9, (f.at-f.asked)/1e9) for f in billing.failures])
-    assert {failure.code for failure in billing.failures} == OUT_OF_REACH
-    assert all(failure.ran == "no" for failure in billing.failures)
-    assert {node.pid for node in named.nodes()} == living
-    assert not billing.went_back() and not epochs.faults(named.lines())
-    measured("zookeeper: all of it stopped, active=one goes on", (last - at) / 1e9, SAFE_SECONDS + 0.3)
-    measured("zookeeper: all of it stopped, active=all waits", cache.longest_gap, 1)
-    measured("zookeeper: all of it is back, active=one answers", (resumed - back) / 1e9, 10)
+    assert not cache.failures and not billing.went_back() and not named.faults()
+    assert not [line for line in named.lines() if line.accepted and stopped + SAFE_NS < line.at < starting]
+    why = [failure for failure in billing.failures if failure.code == errors.LeaseUnconfirmed.code and failure.ran == "no"]
+    assert len(why) > 0.8 * len(billing.failures), billing.failures  # On a busy machine the last try may come too late.
+    assert named.nodes() == living
+    measured("zookeeper: all of it stopped, active=one goes on", (last - stopping) / 1e9, 4)
+    measured("zookeeper: all of it stopped, active=all", cache.longest_gap, 3)
+    measured("zookeeper: all of it is back, active=one answers", max(after - back, 0) / 1e9, 10)

@@ -37,7 +37,7 @@ class Storm:
             (10, self.hang_loop),
             (8, self.hang_methods),
             (5, self.freeze_registries),
-            (5, self.registries_stutter),
+            (8, self.registries_stutter),
             (8, self.part_nodes),
             (6, self.part_one_way),
             (10, self.cut_coordination),
@@ -50,13 +50,18 @@ class Storm:
     async def rage(self, seconds: float) -> None:
         """Let things go wrong for some time."""
         until = self._stage.now + seconds
-        theme = self._chance.sample(range(len(self._faults)), 2)
-        others = self._chance.choice((0, 1, 1))
-        weights = [weight * (6 if place in theme else others) for place, (weight, _) in enumerate(self._faults)]
+        weights = self._theme()
         mean = self._chance.uniform(*PAUSES)
         while self._stage.now < until:
             self._chance.choices(self._faults, weights)[0][1]()
             await asyncio.sleep(self._chance.expovariate(1 / mean))
+
+    def _theme(self) -> list[int]:
+        """Return how likely each fault is in this seed: one kind alone, two, or two above all others."""
+        kinds = range(len(self._faults))
+        often = self._chance.sample(kinds, self._chance.choice((1, 2, 2, 2)))
+        others = 0 if len(often) == 1 else self._chance.choice((0, 1, 1, 1))
+        return [weight * (6 if kind in often else others) for kind, (weight, _) in zip(kinds, self._faults, strict=True)]
 
     async def heal(self) -> None:
         """End everything, and wait until all machines run a node again."""
@@ -96,9 +101,15 @@ class Storm:
                 self._spawn(self._frozen(node, seconds + self._chance.uniform(0, 0.01), beating=True))
 
     def registries_stutter(self) -> None:
-        """The registries run in tiny bursts for some seconds, as on a machine that has no time for them."""
+        """The registries run in bursts for some seconds, as on a machine that has no time for them: they ask, and do not read the
+        answers before their timers have rung."""
         registries = [node for node in self._town.values() if node.place.role == "registry" and self._usable(node)]
-        bursts = [(self._chance.uniform(1.6, 2.2), self._chance.uniform(0.0001, 0.003)) for _ in range(3)]
+        period, draw = self._stage.pace.patrol, self._chance.uniform
+        bursts = [
+            (period + draw(0.05, 0.5), draw(0.0001, 0.0003)),
+            (2 * period + draw(0.05, 0.2), period + draw(0.0001, 0.0003)),
+            (2 * period + draw(0.05, 0.2), 0.0),
+        ]
         for node in registries:
             self._spawn(self._stuttering(node, bursts))
 
@@ -209,6 +220,8 @@ class Storm:
             self._stage.disturb(each, -1)
 
     async def _away(self, seconds: float) -> None:
+        if not self._stage.site.serving:
+            return
         self._say("coordination away")
         involved = [node.incarnation for node in self._town.values()]
         for each in involved:
@@ -216,6 +229,7 @@ class Storm:
         self._stage.site.stop()
         await self._pause(seconds)
         self._stage.site.resume()
+        self._stage.history.coordination_back.append(self._stage.now)
         for each in involved:
             self._stage.disturb(each, -1)
 

@@ -96,6 +96,8 @@ class History:
         self.deposed: list[Deposed] = []
         self.probed: list[Probed] = []
         self.died: dict[str, float] = {}
+        self.coordination_back: list[float] = []
+        """When the coordination served again after an outage: from then on, every session had its whole time anew."""
         self.ran: dict[str, list[str]] = defaultdict(list)
         """Who ran the method, for each call's token."""
         self.acted: dict[str, list[str]] = defaultdict(list)
@@ -139,10 +141,11 @@ class History:
                 yield f"{each.at:.3f}: {each.seat} epoch {each.epoch} was served by two instances"
 
     def _late_answers(self) -> Iterator[str]:
-        """No lookup returns an instance that has been dead for longer than the bound."""
+        """No lookup returns an instance that has been dead for longer than the bound, outages of the coordination aside."""
         for each in self.looked:
+            back = max((at for at in self.coordination_back if at <= each.at), default=0.0)
             for incarnation in each.instances:
-                age = each.at - self.died.get(incarnation, each.at)
+                age = each.at - max(self.died.get(incarnation, each.at), back)
                 if age > self.dead_bound_seconds and not each.stale:
                     yield f"{each.at:.3f}: {each.asked_by} was told {incarnation} for {each.name}, dead for {age:.3f} s"
 

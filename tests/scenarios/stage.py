@@ -26,7 +26,7 @@ class Pace(msgspec.Struct, frozen=True):
     """Granted to those who hold offices, and to registries."""
     long_session: float = 6.0
     """Granted to the others."""
-    patrol: float = 1.25
+    patrol: float = 1.0
     """Between two pings of a registry."""
     calm: float = 1.0
     """Before the first fault."""

@@ -34,6 +34,8 @@ def test_a_good_history_has_no_violations():
     good.accepted += [accepted(1, 5), accepted(2, 5, 5), accepted(3, 9, 9, "b"), history.Accepted(4, ("other", "x"), 2, 2, "c")]
     good.died = {"a": 2.0}
     good.looked += [history.Looked(9.9, "ledger", ("a",), False, "c"), history.Looked(99, "ledger", ("a",), True, "c")]
+    good.died["b"], good.coordination_back = 20.0, [25.0, 90.0]
+    good.looked.append(history.Looked(32.0, "ledger", ("b",), False, "c"))
     good.ran["t"] = ["a"]
     good.called += [called(), called(token="u", code="not_active", ran="no"), called(token="v", at=9, disturbed=True, code="x")]
     good.acted["k"] = ["1"]

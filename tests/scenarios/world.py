@@ -21,6 +21,8 @@ CACHES = 8
 NODES = 50
 CALLERS = 8
 """Nodes that call; the others only are there."""
+PATIENT_SHARE = 0.25
+"""Of the seeds: they go on for the whole recovery time, in which nothing may break any more."""
 
 
 class Played(msgspec.Struct, frozen=True):
@@ -63,9 +65,26 @@ class World:
         await asyncio.sleep(pace.calm)
         await self.storm.rage(pace.storm)
         await self.storm.heal()
-        await asyncio.sleep(pace.recovery)
-        callers = [node for node in self.town.values() if node.place.calls]
-        await asyncio.gather(*(self._probe(node, name) for node in callers for name in stages.NAMES))
+        await self._recover()
+        await asyncio.gather(*(self._probe(node, name) for node in self._callers() for name in stages.NAMES))
+
+    async def _recover(self) -> None:
+        """Give it the time it may take; most seeds go on as soon as every name is answered, to be cheap."""
+        until = self.stage.now + self.stage.pace.recovery
+        patient = self.stage.chance.random() < PATIENT_SHARE
+        while (left := until - self.stage.now) > 0:
+            await asyncio.sleep(left if patient else min(left, 1.0))
+            some = self._callers()[:2]
+            if not patient and all(await asyncio.gather(*(self._answered(node, name) for node in some for name in stages.NAMES))):
+                return
+
+    def _callers(self) -> list[nodes.SimNode]:
+        return [node for node in self.town.values() if node.place.calls]
+
+    async def _answered(self, node: nodes.SimNode, name: str) -> bool:
+        probed: list[history.Probed] = []
+        await self._probe(node, name, probed)
+        return probed[0].code == "ok"
 
     def _begin(self, place: stages.Place) -> None:
         node = nodes.SimNode(self.stage, place)
@@ -73,12 +92,13 @@ class World:
         self.everybody.append(node)
         node.loop.create_task(_live(node, self.stage.chance.uniform(0, 0.1)))
 
-    async def _probe(self, node: nodes.SimNode, name: str) -> None:
+    async def _probe(self, node: nodes.SimNode, name: str, into: list[history.Probed] | None = None) -> None:
         """Let a node ask for a name, on its own loop."""
         done = asyncio.Event()
 
         async def ask() -> None:
-            await traffic.Traffic(node, f"probe-{name}").probe(name)
+            probed = await traffic.Traffic(node, f"probe-{self.stage.now}-{name}").probe(name)
+            (self.stage.history.probed if into is None else into).append(probed)
             done.set()
 
         node.loop.create_task(ask())

@@ -30,7 +30,7 @@ def test_defaults_of_names():
         ("main=.",),
         None,
         None,
-        True,
+        False,
     )
     assert given.coordination_url == "local:///srv/x/coordination" and given.coordination.session_seconds == 3.0
     assert settings.load(None, {"CALLBOARD_COORDINATION_URL": "zookeeper://z:1"}).coordination_url == "zookeeper://z:1"

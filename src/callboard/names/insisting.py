@@ -20,6 +20,8 @@ from callboard.rpc import network, peers
 FIRST_SECONDS: Final = 0.01
 MOST_SECONDS: Final = 0.5
 """Between two tries at a name that nobody answers for; a push ends the wait at once."""
+TRY_SECONDS: Final = 0.005
+"""Another try that has less time than this is not made: why the last one went wrong says more than that it came too late."""
 REFUSALS: Final = 3
 """How often nodes may say that they are overloaded, or not meant, before that is the caller's answer."""
 
@@ -152,9 +154,9 @@ class Insisting:
                 seat.waiting.discard(woken)
 
     def _left(self) -> float:
-        """Return the seconds left. Raises the final error when there are none."""
+        """Return the seconds left. Raises the final error when there are none, or too few to try again."""
         left = self._asked.deadline - self._loop.time()
-        if left <= 0:
+        if left <= (0.0 if self._error is None else TRY_SECONDS):
             raise self._final()
         return left
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from callboard.coordination import presence
@@ -16,7 +17,8 @@ from callboard.kit import clock, lifecycle
 from callboard.names import groups, resolver
 from callboard.names import model as names
 from callboard.node import joining, layout
-from callboard.rpc import doors, peers, serving, sockets
+from callboard.rpc import certs, doors, peers, serving, sockets
+from callboard.settings import WireSettings
 
 PATIENCE_SECONDS: Final = 1.0
 """How long a node's start waits for coordination, so that what `callboard up` calls ready can be found by its name."""
@@ -29,23 +31,25 @@ class Wiring(lifecycle.Lifecycle):
     """The parts, public: roles are built on them once this is started. On one event loop."""
 
     def __init__(self, record: layout.NodeRecord, roles: Sequence[str], clock: clock.Clock) -> None:
-        """`roles` is what the node will host, for those who look for one. Raises InvalidSetting."""
+        """`roles` is what the node will host, for those who look for one. Raises InvalidSetting, WrongCertificate."""
         super().__init__()
         given = record.settings
         self._incarnation = record.incarnation
         self._roles = roles
-        self._secret = secrets.token_bytes(SECRET_BYTES)
+        self._server = given.wire.server or ""
+        self._secret = b"" if self._server else secrets.token_bytes(SECRET_BYTES)
         self._doors = doors.Doors(layout.Layout(given.directory).nodes)
         self.groups = groups.Groups.parse(given.service.groups)
         self.table = serving.Table(record.incarnation)
         self.peers = peers.Peers(
             peers.Identity(given.cluster, given.site, record.incarnation),
-            sockets.Sockets(),
+            sockets.Sockets(_tls(given.wire)),
             self.table,
             clock=clock,
             secret=self._secret,
             secret_of=self._doors.secret_of,
             host=given.wire.host,
+            server=self._server,
             limits=peers.Limits(in_flight=given.wire.in_flight),
         )
         self.session = joining.late(given, layout.session_name(record.incarnation), patience_seconds=PATIENCE_SECONDS)
@@ -59,7 +63,7 @@ class Wiring(lifecycle.Lifecycle):
     async def _start(self) -> None:
         await self.peers.start()
         here = self.peers.address
-        door = doors.Door(here.incarnation, here.host, here.port, self._secret, tuple(self._roles))
+        door = doors.Door(here.incarnation, here.host, here.port, self._secret, tuple(self._roles), here.server)
         await asyncio.to_thread(self._doors.write, door)
         await self.session.start()
         await self.presence.start()
@@ -76,3 +80,11 @@ class Wiring(lifecycle.Lifecycle):
 
     async def _read_doors(self) -> Sequence[doors.Door]:
         return await asyncio.to_thread(self._doors.read)
+
+
+def _tls(given: WireSettings) -> sockets.Tls | None:
+    if given.server is None:
+        return None
+    place = Path(given.certificates).expanduser().absolute()
+    authority, _ = certs.files(place, certs.AUTHORITY)
+    return sockets.Tls.load(authority, *certs.files(place, given.server))

@@ -28,10 +28,12 @@ class Door(msgspec.Struct, frozen=True):
     secret: bytes
     """Travels as base64 in the file, and never over the wire."""
     roles: tuple[str, ...] = ()
+    server: str = ""
+    """Name in the certificate that the node shows; empty where the secret does this work."""
 
     @property
     def address(self) -> network.Address:
-        return network.Address(self.incarnation, self.host, self.port)
+        return network.Address(self.incarnation, self.host, self.port, self.server)
 
     def __repr__(self) -> str:
         return f"Door({self.incarnation}, {self.host}:{self.port}, {self.roles})"

@@ -44,11 +44,12 @@ class Peers(lifecycle.Lifecycle):
         secret_of: Callable[[network.Address], bytes | None],
         host: str = "127.0.0.1",
         port: int = 0,
+        server: str = "",
         chance: Callable[[], float] = random.random,
         limits: Limits = limits.Limits(),  # noqa: B008  # Frozen.
     ) -> None:
         """`secret` is asked of those who dial; empty only where certificates are. `secret_of` knows those of others (None: it is
-        gone)."""
+        gone). `server` is the name in this node's certificate, empty without one."""
         super().__init__()
         self.identity = identity
         self.table = table
@@ -59,6 +60,7 @@ class Peers(lifecycle.Lifecycle):
         self._secret = secret
         self._secret_of = secret_of
         self._host, self._port = host, port
+        self._server = server
         self._listener: Listener | None = None
         self._open: dict[str, connection.Connection] = {}
         """By incarnation: on which requests begin."""
@@ -80,7 +82,7 @@ class Peers(lifecycle.Lifecycle):
     @property
     def address(self) -> network.Address:
         """Where this node is reached on its machine. Only after `start`."""
-        return network.Address(self.identity.incarnation, *self.listening)
+        return network.Address(self.identity.incarnation, *self.listening, self._server)
 
     async def request(
         self,

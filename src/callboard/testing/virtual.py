@@ -97,6 +97,7 @@ class Timeline:
     def _advance(self, done: Callable[[], bool], until: float) -> None:
         """Run what is due until `done()`. This is where a simulation spends its time: no calls that are not needed."""
         ready, run_on = self._ready, events._set_running_loop
+        running: VirtualLoop | None = None
         while not done():
             if not ready:
                 self._jump(until)
@@ -108,7 +109,9 @@ class Timeline:
                 loop.held.append(handle)
                 continue
             self.steps += 1
-            run_on(loop)
+            if loop is not running:
+                run_on(loop)
+                running = loop
             try:
                 handle._context.run(handle._callback, *handle._args)
             except (SystemExit, KeyboardInterrupt):

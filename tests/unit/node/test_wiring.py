@@ -9,7 +9,7 @@ from callboard.coordination import engine
 from callboard.kit import clock
 from callboard.node import layout, wiring
 from callboard.roles import role
-from callboard.rpc import serving
+from callboard.rpc import certs, serving
 
 ONE, TWO = "1" * 32, "2" * 32
 
@@ -121,3 +121,28 @@ async def test_nodes_of_another_cluster_are_refused(place):
 async def test_groups_that_make_no_sense_are_refused(place):
     with pytest.raises(errors.InvalidSetting, match="GROUP=DOMAIN"):
         place.wiring(ONE, **{"service.groups": ("north",)})
+
+
+async def test_servers_of_one_authority_reach_each_other_by_certificates_alone(place, tmp_path):
+    certs.init(tmp_path)
+    for name in ("one", "two"):
+        certs.issue(tmp_path, name)
+    one, two = (
+        place.wiring(incarnation, **{"wire.server": name, "wire.certificates": str(tmp_path)})
+        for incarnation, name in ((ONE, "one"), (TWO, "two"))
+    )
+    two.table.add(Echo())
+    await one.start()
+    await two.start()
+    assert two.peers.address.server == "two"
+    assert await call(one, two) == b"\x80"
+    bare = place.wiring("3" * 32)
+    await bare.start()
+    with pytest.raises(errors.CallboardError) as caught:
+        await call(bare, two)
+    assert isinstance(caught.value, errors.WireRefused | errors.Unreachable)
+
+
+def test_certificates_that_are_not_there_are_told_at_the_start(place, tmp_path):
+    with pytest.raises(errors.WrongCertificate, match="cannot be read"):
+        place.wiring(ONE, **{"wire.server": "one", "wire.certificates": str(tmp_path)})
