@@ -19,7 +19,8 @@ from callboard.roles.service import seats
 app = Callboard("named")
 
 POLL_SECONDS = 0.01
-ledger = os.open(
+LEDGER = os.environ.get("CALLBOARD_TEST_LEDGER", os.devnull)
+ledger = os.open(LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.environ.get("CALLBOARD_TEST_LEDGER", os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
 )
 admit = seats.Offices.admit
@@ -46,7 +47,7 @@ def noted(offices: seats.Offices, domain: str, epoch: int) -> int:
     return accepted
 
 
-seats.Offices.admit = noted  # type: ignore[method-assign]
+seats.Offices.admit = noted  # type: ignore[method-assign, assignment]
 
 
 def here(call: Call) -> dict[str, int]:
