@@ -44,8 +44,9 @@ docs: $(READY)  ## Write the generated parts of docs/reference
 faults: $(READY)  ## Kill, freeze and fill up, the long form too: minutes
 	$(BIN)/pytest tests/faults tests/acceptance --long
 
-soak: $(READY)  ## Random operations against the models, new ones every time, for minutes
+soak: $(READY)  ## Random operations against the models, thousands of simulated clusters: for an hour
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest tests/properties
+	$(BIN)/pytest -n 2 --dist loadgroup tests/scenarios --long
 
 bench: $(READY)  ## Measure this machine: figures, bench-results/bench.json and bench.png
 	@$(BIN)/callboard bench --out bench-results --seconds 300

@@ -80,7 +80,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for name in set(SHARED) & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.xdist_group(name))
     if not config.getoption("--long"):
-        skip = pytest.mark.skip(reason="takes minutes: make faults")
+        skip = pytest.mark.skip(reason="takes minutes: make faults, make soak")
         for item in items:
             if "long" in item.keywords:
                 item.add_marker(skip)

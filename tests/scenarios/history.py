@@ -86,8 +86,9 @@ class Probed(msgspec.Struct, frozen=True):
 class History:
     """Filled by the world of one seed."""
 
-    def __init__(self, dead_bound_seconds: float, call_slack_seconds: float = 0.25) -> None:
-        self.dead_bound_seconds = dead_bound_seconds
+    def __init__(self, dead_slack_seconds: float, call_slack_seconds: float = 0.25) -> None:
+        """`dead_slack_seconds`: how long after its session has expired a dead instance may still be named."""
+        self.dead_slack_seconds = dead_slack_seconds
         self.call_slack_seconds = call_slack_seconds
         self.accepted: list[Accepted] = []
         self.looked: list[Looked] = []
@@ -95,6 +96,8 @@ class History:
         self.gathered: list[Gathered] = []
         self.deposed: list[Deposed] = []
         self.probed: list[Probed] = []
+        self.granted: dict[str, float] = {}
+        """Session seconds by incarnation."""
         self.died: dict[str, float] = {}
         self.coordination_back: list[float] = []
         """When the coordination served again after an outage: from then on, every session had its whole time anew."""
@@ -146,7 +149,7 @@ class History:
             back = max((at for at in self.coordination_back if at <= each.at), default=0.0)
             for incarnation in each.instances:
                 age = each.at - max(self.died.get(incarnation, each.at), back)
-                if age > self.dead_bound_seconds and not each.stale:
+                if age > self.granted.get(incarnation, 0.0) + self.dead_slack_seconds and not each.stale:
                     yield f"{each.at:.3f}: {each.asked_by} was told {incarnation} for {each.name}, dead for {age:.3f} s"
 
     def _calls(self) -> Iterator[str]:

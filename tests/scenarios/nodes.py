@@ -97,6 +97,7 @@ class SimNode:
             limits=LIMITS,
         )
         granted = stage.pace.session if place.group or place.role == "registry" else stage.pace.long_session
+        stage.history.granted[self.incarnation] = granted
         engine = memory.MemoryEngine(stage.site, link=self.link, session_seconds=granted)
         self.session = joining.LateSession(engine, self.session_name, session_seconds=granted)
         self.presence = presence.Presence(self.session, self.clock, chance=chance)
@@ -145,6 +146,8 @@ class SimNode:
         host, port = self.peers.listening
         facts = model.NodeFacts(incarnation=self.incarnation, host=host, port=port, site="main", offers=tuple(self.offers))
         names = tuple(each.name for each in self.roles)
+        if self.place.cache:
+            self.stage.caches.append(self.address())
         self.stage.doors[self.place.machine] = doors.Door(self.incarnation, host, port, b"", names)
         await self.presence.declare(f"{model.NODES}/{self.incarnation}", msgspec.json.encode(facts))
 

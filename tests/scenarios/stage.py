@@ -10,7 +10,7 @@ import msgspec
 
 from callboard.coordination import election
 from callboard.names import groups
-from callboard.rpc import doors
+from callboard.rpc import doors, network
 from callboard.testing import simnet, virtual
 from tests.scenarios import history, site
 
@@ -34,8 +34,9 @@ class Pace(msgspec.Struct, frozen=True):
     """Of faults."""
     recovery: float = 6.5
     """After healing, until every name must have an active instance again."""
-    dead_bound: float = 8.0
-    """How long after a death a lookup may still return the dead one."""
+    dead_slack: float = 5.5
+    """How long after a dead one's session has expired a lookup may still return it: a resolver may have lost its registry just
+    then, does not notice for the time after which a silent connection is given up, and has to find another one."""
     well: float = 4.0
     """How long a node must have been undisturbed to count as well."""
 
@@ -63,11 +64,13 @@ class Stage:
         self.chance = random.Random(seed)
         self.timeline = virtual.Timeline()
         self.fabric = simnet.Fabric(self.timeline, random.Random(self.chance.getrandbits(64)))
-        self.history = history.History(pace.dead_bound)
+        self.history = history.History(pace.dead_slack)
         self.site = site.RemoteSite(self.timeline.loop(), self.deposed)
         self.groups = groups.Groups(GROUPS)
         self.doors: dict[str, doors.Door] = {}
         """By machine: what the configured servers' agents say of the nodes there."""
+        self.caches: list[network.Address] = []
+        """Every instance of the cache that was ever announced."""
         self._disturbed: dict[str, tuple[int, float]] = {}
         """By incarnation: how much is being done to it now, and when something was last done."""
         self.ordered: set[int] = set()

@@ -10,7 +10,7 @@ SEAT = ("ledger", "north")
 
 
 def book():
-    return history.History(dead_bound_seconds=8.0)
+    return history.History(dead_slack_seconds=5.0)
 
 
 def accepted(at, epoch, meant=0, incarnation="a"):
@@ -32,7 +32,7 @@ def gathered(mode="all", recipients=("x/1", "x/2"), statuses=("ok", "ok")):
 def test_a_good_history_has_no_violations():
     good = book()
     good.accepted += [accepted(1, 5), accepted(2, 5, 5), accepted(3, 9, 9, "b"), history.Accepted(4, ("other", "x"), 2, 2, "c")]
-    good.died = {"a": 2.0}
+    good.died, good.granted = {"a": 2.0}, {"a": 3.0, "b": 3.0}
     good.looked += [history.Looked(9.9, "ledger", ("a",), False, "c"), history.Looked(99, "ledger", ("a",), True, "c")]
     good.died["b"], good.coordination_back = 20.0, [25.0, 90.0]
     good.looked.append(history.Looked(32.0, "ledger", ("b",), False, "c"))
@@ -59,7 +59,7 @@ def plant(fill):
         (lambda bad: bad.accepted.extend([accepted(1, 6), accepted(2, 6, 0, "b")]), "two instances"),
         (
             lambda bad: (bad.died.update(a=1.0), bad.looked.append(history.Looked(9.5, "ledger", ("a",), False, "c"))),
-            "dead for 8.5",
+            "dead for 8.500",
         ),
         (lambda bad: bad.called.append(called(code="x", at=4.5)), "took 3.500 s"),
         (lambda bad: bad.called.append(called()), "ended well and had not run"),

@@ -12,12 +12,15 @@ import msgspec
 
 from callboard import errors
 from callboard.names import model
+from callboard.rpc import broadcast
 from tests.scenarios import history, nodes
 from tests.scenarios import stage as stages
 
+CACHES_ASKED = 8
 TIMEOUTS = (0.5, 1.5, 3.0)
 PAUSES = (0.1, 0.4)
 """Between two doings of one caller, on the average."""
+MODES: tuple[broadcast.Mode, ...] = ("all", "first", "elect", "elect")
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -47,7 +50,7 @@ class Traffic:
             elif draw < 0.92:
                 await self.insist()
             else:
-                await self.broadcast(self._chance.choice(("all", "first", "elect", "elect")))
+                await self.broadcast(self._chance.choice(MODES))
 
     async def call(self, name: str, method: str) -> None:
         token = next(self._tokens)
@@ -101,21 +104,23 @@ class Traffic:
         self._stage.history.looked.append(history.Looked(self._stage.now, name, told, answer.stale, self._node.place.machine))
         return answer
 
-    async def broadcast(self, mode: str) -> None:
+    async def broadcast(self, mode: broadcast.Mode) -> None:
+        """Ask all caches: those that the resolver finds, or some of all that ever lived."""
         key = next(self._tokens)
-        try:
-            outcomes = await self._node.resolver.broadcast("service:cache", "act", _pack({"key": key}), mode=mode, timeout=1.0)
-        except errors.CallboardError:
-            return
-        self._stage.history.gathered.append(
-            history.Gathered(
-                self._stage.now,
-                mode,
-                key,
-                tuple(each.member for each in outcomes),
-                tuple((each.member, each.status) for each in outcomes),
-            )
-        )
+        args = _pack({"key": key})
+        if self._chance.random() < 0.5:
+            some = self._chance.sample(self._stage.caches, min(len(self._stage.caches), CACHES_ASKED))
+            asked = [broadcast.Recipient(f"cache/{each.incarnation}", each, "cache") for each in some]
+            outcomes = await broadcast.gather(self._node.peers, asked, "act", args, mode=mode, timeout=1.0, key=key)
+            members = tuple(each.member for each in asked)
+        else:
+            try:
+                outcomes = await self._node.resolver.broadcast("service:cache", "act", args, mode=mode, timeout=1.0)
+            except errors.CallboardError:
+                return
+            members = tuple(dict.fromkeys(each.member for each in outcomes))
+        told = tuple((each.member, each.status) for each in outcomes)
+        self._stage.history.gathered.append(history.Gathered(self._stage.now, mode, key, members, told))
 
     async def probe(self, name: str) -> history.Probed:
         """Ask for a name when all is well again."""

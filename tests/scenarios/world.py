@@ -11,7 +11,7 @@ import random
 
 import msgspec
 
-from tests.scenarios import faults, history, nodes, traffic
+from tests.scenarios import course, history, nodes, storm, traffic
 from tests.scenarios import stage as stages
 
 REGISTRIES = 3
@@ -56,15 +56,15 @@ class World:
         self.town: dict[str, nodes.SimNode] = {}
         """The node that runs on each machine now, or ran there last."""
         self.everybody: list[nodes.SimNode] = []
-        self.storm = faults.Storm(self.stage, self.town, lambda machine: self._begin(self.town[machine].place))
+        self.course = course.Course(self.stage, self.town, lambda machine: self._begin(self.town[machine].place))
 
     async def play(self) -> None:
         pace = self.stage.pace
         for place in places():
             self._begin(place)
         await asyncio.sleep(pace.calm)
-        await self.storm.rage(pace.storm)
-        await self.storm.heal()
+        await storm.Storm(self.stage, self.town, self.course).rage(pace.storm)
+        await self.course.heal()
         await self._recover()
         await asyncio.gather(*(self._probe(node, name) for node in self._callers() for name in stages.NAMES))
 
@@ -130,7 +130,7 @@ def play(seed: int, pace: stages.Pace | None = None) -> Played:
         steps = timeline.steps
         book.complaints += world.complaints()
         timeline.close()
-    return Played(seed, book.violations(), _digest(book), steps, _counts(book), world.storm.log)
+    return Played(seed, book.violations(), _digest(book), steps, _counts(book), world.course.log)
 
 
 def _digest(book: history.History) -> str:

@@ -28,6 +28,9 @@ MAX_ORDER: Final = 999_999
 SAFE_SHARE: Final = 2 / 3
 """The part of the granted session time for which an office is exercised after its last confirmation was sent; the rest is for
 clocks that do not run alike."""
+DEPOSED_SHARE: Final = 0.7
+"""The part of the granted session time that a successor lets pass after a deposition: a little more than SAFE_SHARE, for the
+same reason."""
 TURN_SHARE: Final = 1 / 3
 """The part of the granted session time after which a vacant office is the next candidate's to take."""
 
@@ -204,7 +207,7 @@ def _vacant(seen: View, me: Me, own: Candidate, vacancy: Vacancy, now: int) -> A
         mark, number = seen.mark
         unmarked = seam.Remove(f"{DEPOSED}/{me.office}", number)
         if mark.session in seen.sessions or not mark.session:
-            seconds += SAFE_SHARE * (mark.granted_seconds or me.bid.granted_seconds)
+            seconds += DEPOSED_SHARE * (mark.granted_seconds or me.bid.granted_seconds)
     ripe = vacancy.since + round(seconds * 1e9)
     if now < ripe:
         return Wait(ripe)
@@ -242,7 +245,7 @@ def _candidate(entry: seam.Entry) -> Candidate | None:
     """A candidate by its entry; None for one that makes no sense, or that does not belong to the session that it names."""
     try:
         bid = _bid(entry.body)
-    except msgspec.MsgspecError:
+    except ValueError:  # Bytes that are no text are none of msgspec's errors.
         return None
     return Candidate(bid, entry.path, entry.number) if bid.session == entry.session else None
 
@@ -251,7 +254,7 @@ def _mark(entry: seam.Entry) -> Mark:
     """A mark by its entry; one that makes no sense is of somebody unknown, who may live."""
     try:
         return _marked(entry.body)
-    except msgspec.MsgspecError:
+    except ValueError:
         return Mark(0, "", 0.0)
 
 

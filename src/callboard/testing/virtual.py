@@ -59,6 +59,9 @@ class Handle(events.Handle):
     def when(self) -> float | None:
         return self._when
 
+    def __repr__(self) -> str:
+        return f"<Handle {self._callback!r} when={self._when}>"
+
 
 class Timeline:
     """Time, and what is due on it. `now` is true time in seconds; the loops' clocks may differ from it and from each other."""
@@ -86,10 +89,11 @@ class Timeline:
         """Run `main` on one of the loops and everything beside it, until it ends. Raises what it raises, `Stuck`, and
         TimeoutError when it has not ended at the true time `until`."""
         task: asyncio.Task[T] = loop.create_task(main)
+        around = events._get_running_loop()
         try:
             self._advance(task.done, until)
         finally:
-            events._set_running_loop(None)
+            events._set_running_loop(around)
             if not task.done():
                 task.cancel()
         return task.result()
@@ -134,6 +138,7 @@ class Timeline:
 
     def close(self) -> None:
         """End every process, the killed ones too: their tasks are cancelled, so that nothing is left to the garbage collector."""
+        around = events._get_running_loop()
         for loop in self._loops:
             loop.held = None
         try:
@@ -146,7 +151,7 @@ class Timeline:
                 if not tasks:
                     break
         finally:
-            events._set_running_loop(None)
+            events._set_running_loop(around)
             self._timers.clear()
             self._ready.clear()
             for loop in self._loops:
