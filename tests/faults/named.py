@@ -21,8 +21,6 @@ app = Callboard("named")
 POLL_SECONDS = 0.01
 LEDGER = os.environ.get("CALLBOARD_TEST_LEDGER", os.devnull)
 ledger = os.open(LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.environ.get("CALLBOARD_TEST_LEDGER", os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
-)
 admit = seats.Offices.admit
 
 

@@ -14,10 +14,13 @@ import msgspec
 
 from callboard import errors
 from callboard.cli.bench import joined
+from callboard.coordination import election, engines
+from callboard.coordination import engine as seam
 from callboard.names import resolver
 from tests.faults import epochs
 from tests.faults.deployment import Deployment, Eventually, Node, boot
 
+NODES = 6
 CALLERS = 3
 PAUSE_SECONDS = 0.003
 SETTLE_SECONDS = 30.0
@@ -92,6 +95,8 @@ class Named(Deployment):
         for name, value in given.items():
             if value is not None:
                 self._options += ["--set", f"{name}={value}"]
+        self._coordination = coordination or f"local://{data}/coordination"
+        self._session: seam.Session | None = None
         self._names: resolver.Resolver | None = None
         self._ledger = epochs.Ledger(self.book.file)
         self._gates = itertools.count()
@@ -111,12 +116,16 @@ class Named(Deployment):
         self._ledger = epochs.Ledger(self.book.file)
         if self.agent is None or self.agent.poll() is not None:
             await self.start()
+        coordination = engines.open(self._coordination)
+        self._session = await coordination.session("test")
         try:
             async with joined.names(self.data) as self._names:
                 yield
         finally:
             self.wake()
             await self.close()
+            await self._session.close()
+            await coordination.close()
 
     async def start(self) -> Any:
         """Start an agent; return what it printed."""
@@ -127,19 +136,29 @@ class Named(Deployment):
         return _decode(await self.names.call(name, method, msgspec.msgpack.encode(args), timeout=timeout))
 
     async def settled(self) -> tuple[Node, int]:
-        """Wait until everything runs, and the preferred instance serves; return its node and the epoch."""
+        """Wait until everything runs, an instance serves and another one stands by; return its node and the epoch."""
+        assert self._session
+        session = self._session
         found: list[tuple[Node, int]] = []
 
         async def whole() -> bool:
             with contextlib.suppress(errors.CallboardError):
                 said = await self.call("who", timeout=0.5)
                 hosts = self.nodes("service")
-                found[:] = [(host, said["epoch"]) for host in hosts if host.pid == said["pid"] and host.index == 0]
-                return bool(found) and len(hosts) == 2 and len(self.nodes()) == 6
+                found[:] = [(host, said["epoch"]) for host in hosts if host.pid == said["pid"]]
+                standing = await session.entries(election.CANDIDATES)
+                return bool(found) and len(standing) == len(hosts) and len(self.nodes()) == NODES
             return False
 
         await self.eventually(whole, SETTLE_SECONDS)
         return found[0]
+
+    async def idle(self) -> bool:
+        """Whether nobody is active just now."""
+        with contextlib.suppress(errors.NotActive):
+            await self.call("who", timeout=0.1)
+            return False
+        return True
 
     @contextlib.asynccontextmanager
     async def callers(self, name: str = "billing", timeout: float = TIMEOUT_SECONDS, count: int = CALLERS) -> AsyncIterator[Seen]:

@@ -6,12 +6,14 @@ Each test tells how long callers of an idempotent method were without an answer.
 from __future__ import annotations
 
 import asyncio
+import signal
 
 import pytest
 
 from callboard import errors
 from tests.faults.conftest import Measured
-from tests.faults.naming import Named
+from tests.faults.deployment import boot
+from tests.faults.naming import NODES, Named
 
 LATE = (errors.WrongEpoch, errors.NotActive, errors.LeaseUnconfirmed, errors.ConnectionLost)
 """What callers hear whose requests were with an instance that is not active any more."""
@@ -24,6 +26,24 @@ async def test_killed(named: Named, coordination: str, measured: Measured):
         await named.eventually(lambda: seen.under_another(epoch))
     assert not seen.failures and not seen.went_back() and not named.faults()
     measured(f"{coordination}: active killed", seen.longest_gap, 3)
+
+
+async def test_told_to_end(named: Named, coordination: str, measured: Measured):
+    """What it began before comes to its end, and counts; what comes then is answered by the next one."""
+    active, epoch = await named.settled()
+    gate = named.new_gate()
+    async with named.callers() as seen:
+        begun = asyncio.create_task(named.call("linger", gate=str(gate)))
+        await named.eventually(lambda: named.marked(str(gate)))
+        named.kill(active.pid, signal.SIGTERM)
+        await named.eventually(lambda: named.idle())
+        gate.touch()
+        assert await begun == {"pid": active.pid, "epoch": epoch}
+        ended = boot()
+        await named.eventually(lambda: seen.under_another(epoch))
+        taken = (min(answer.at for answer in seen.all() if answer.epoch != epoch) - ended) / 1e9
+    assert not seen.failures and not seen.went_back() and not named.faults()
+    measured(f"{coordination}: active told to end, after its last call", taken, 3)
 
 
 async def test_frozen_until_it_was_replaced(named: Named, coordination: str, measured: Measured):
@@ -71,6 +91,6 @@ async def test_killed_together_with_the_agent(named: Named, coordination: str, m
     named.agent.wait()
     assert not seen.failures and not seen.went_back()
     measured(f"{coordination}: active and agent killed", seen.longest_gap, 10)
-    assert (await named.start())["adopted"] == 5
+    assert (await named.start())["adopted"] == NODES - 1
     await named.settled()
     assert not named.faults()

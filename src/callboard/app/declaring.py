@@ -155,7 +155,7 @@ class Callboard:
         `mode`: gather all answers, take the first good one (the others are cancelled), or elect: the recipients choose who acts.
         Works where `call` does. Raises UnknownName when there are no recipients, InvalidName, InvalidInput.
         """
-        return await self._callers().broadcast(target, method, named.encoded(args or {}, method), mode, timeout)
+        return await named.broadcast(self._callers(), target, method, args or {}, mode, timeout)
 
     async def _call(self, name: str, method: str, args: Mapping[str, Any], timeout: float) -> Any:
         return await named.call(self._callers(), self._services, name, method, args, timeout)

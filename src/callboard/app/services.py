@@ -26,6 +26,7 @@ RESERVED: Final = frozenset(
 )
 """Labels of Callboard's own roles."""
 _ACTIVE: Final = ("one", "all")
+_MODES: Final = ("all", "first", "elect")
 
 
 class Outcome(Protocol):
@@ -156,8 +157,7 @@ async def call(
 async def _call(
     way: Way, declared: Mapping[str, Declared], name: str, method: str, args: Mapping[str, Any], timeout: float
 ) -> Any:
-    if not 0 < timeout < float("inf"):
-        raise errors.InvalidInput(f"timeout {timeout!r:.40} is out of range: seconds over 0")
+    _check_seconds(timeout)
     service = declared.get(name.partition("@")[0].partition("/")[0]) if isinstance(name, str) else None
     known = service.methods.get(method) if service is not None else None
     if known is None:
@@ -168,6 +168,21 @@ async def _call(
         return known.result.decode(result)
     except errors.InvalidInput as error:
         raise errors.InvalidResult(f"{known.title} answered otherwise than declared here: {error.message}", ran="yes") from None
+
+
+async def broadcast(
+    way: Way, target: str, method: str, args: Mapping[str, Any], mode: str, timeout: float
+) -> list[shapes.Outcome]:
+    """Call every instance of a target; return an outcome for each. Raises InvalidInput, InvalidName, UnknownName."""
+    _check_seconds(timeout)
+    if mode not in _MODES:
+        raise errors.InvalidInput(f"mode {mode!r:.40} is unknown: {', '.join(map(repr, _MODES))}")
+    return await way.broadcast(target, method, encoded(args, method), mode, timeout)
+
+
+def _check_seconds(timeout: float) -> None:
+    if not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
+        raise errors.InvalidInput(f"timeout {timeout!r:.40} is out of range: seconds over 0")
 
 
 def _known(error: errors.ServiceError) -> errors.ServiceError | None:

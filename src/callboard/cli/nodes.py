@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from callboard.cli import access, exits, jobs, output
+
+PIPED: Final = ("node", "role", "service", "active", "epoch", "pid", "up", "running", "slots", "URL", "kinds")
+SHOWN: Final = ("node", "role", "active", "epoch", "pid", "up", "running", "serves")
 
 
 async def nodes(*, to: access.Access = access.HERE) -> int:
@@ -21,13 +24,19 @@ async def nodes(*, to: access.Access = access.HERE) -> int:
     if to.json:
         output.document({"nodes": found})
         return exits.Exit.OK
-    columns = ("node", "role", "service", "active", "epoch", "pid", "up", "running", "slots", "URL", "kinds")
     rows = [row for node in found for row in _rows(node)]
     if output.on_terminal():
-        # The end of a node's id is what tells it from others, in the logs too.
-        rows = [(node[-8:], *rest) for node, *rest in rows]
-    output.table(columns, rows)
+        output.table(SHOWN, map(_narrow, rows))
+    else:
+        output.table(PIPED, rows)
     return exits.Exit.OK
+
+
+def _narrow(row: Sequence[Any]) -> tuple[Any, ...]:
+    """Fit a row on 80 columns: no role has all of them. The end of a node's id tells it from others, in the logs too."""
+    node, role, service, active, epoch, pid, age, running, slots, url, kinds = row
+    taken = None if slots is None else f"{running}/{slots}"
+    return node[-8:], role, active, epoch, pid, age, taken, service or url or kinds
 
 
 def _rows(node: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:

@@ -28,6 +28,8 @@ WAIT_SECONDS: Final = 30.0
 PAGE_JOBS: Final = 200
 CALL_SECONDS: Final = 10.0
 """How long a call may take when nothing is said: what gateways take it to be, too."""
+MOST_CALL_SECONDS: Final = 60.0
+"""The longest that a call may take: a gateway allows no more."""
 
 
 class Options(TypedDict, total=False):
@@ -264,8 +266,8 @@ class Client:
         that nobody knows.
         """
         body = _arguments(args)
-        query = [] if timeout == CALL_SECONDS else [("timeout", f"{timeout:g}")]
-        path = f"/v1/call/{quote(_named(name, domain or self._domain), safe='@/')}/{_part(method)}"
+        query = [] if _checked(timeout) == CALL_SECONDS else [("timeout", f"{timeout:g}")]
+        path = f"/v1/call/{quote(_named(name, domain or self._domain), safe='@/')}/{_method(method)}"
         answer = await self._ask("POST", path, query, body=body, repeatable=repeatable, waits=timeout)
         return msgspec.json.decode(answer, type=shapes.Called).result
 
@@ -286,7 +288,7 @@ class Client:
         given = shapes.Broadcast(target, method, dict(args or {}), mode, timeout)
         codec.pack(given.args, "args")
         body = msgspec.json.encode(given)
-        answer = await self._ask("POST", "/v1/broadcast", body=body, repeatable=False, waits=timeout)
+        answer = await self._ask("POST", "/v1/broadcast", body=body, repeatable=False, waits=_checked(timeout))
         return msgspec.json.decode(answer, type=shapes.Outcomes).outcomes
 
     async def nodes(self) -> list[dict[str, Any]]:
@@ -358,9 +360,23 @@ def _job(id: str) -> str:
 
 
 def _named(name: str, domain: str | None) -> str:
-    """Write the domain that is meant into a name that has none."""
+    """Write the domain that is meant into a name that has none. Raises InvalidName for what no path can hold."""
+    if not isinstance(name, str) or name.count("/") > 1:
+        raise errors.InvalidName(f"{name!r:.80} is not a name: write billing@acme, or cache/INCARNATION for an exact instance")
     label, slash, incarnation = name.partition("/")
     return name if domain is None or "@" in label else f"{label}@{domain}{slash}{incarnation}"
+
+
+def _method(name: str) -> str:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise errors.InvalidName(f"{name!r:.80} is not the name of a method: write it as in the service's class")
+    return _part(name)
+
+
+def _checked(seconds: float) -> float:
+    if not isinstance(seconds, (int, float)) or not 0 < seconds <= MOST_CALL_SECONDS:
+        raise errors.InvalidInput(f"timeout {seconds!r:.40} is out of range: seconds over 0, to {MOST_CALL_SECONDS:g}")
+    return seconds
 
 
 def _arguments(args: Mapping[str, Any] | None) -> bytes | None:

@@ -168,13 +168,15 @@ class Presence(lifecycle.Lifecycle):
             standing.wake()
 
     async def _keep_confirmed(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            with contextlib.suppress(errors.CoordinationUnavailable):
+            began = loop.time()
+            with contextlib.suppress(errors.CoordinationError):
                 while not await self.confirm():
-                    pass
+                    began = loop.time()
             share = CONFIRM_SHARE if self._standings else CALM_SHARE
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.session.granted_seconds * share):
+            with contextlib.suppress(TimeoutError):  # From when it was sent: after an answer that took long, the next one is due.
+                async with asyncio.timeout_at(began + self.session.granted_seconds * share):
                     await self._stood.wait()
             self._stood.clear()
 
@@ -194,7 +196,7 @@ class Presence(lifecycle.Lifecycle):
             async with self._declaring:
                 for path, body in tuple(self._wanted.items()):
                     await (self._clear(path) if body is None else self._make(path, body))
-        except (errors.CoordinationUnavailable, errors.CoordinationConflict):
+        except errors.CoordinationError:
             self._woken.set()
             return False
         return True

@@ -147,9 +147,9 @@ class Standing:
                     self._took(self._taking)
                 until = await self._step()
                 self._retry.succeeded()
-            except (errors.CoordinationConflict, errors.CoordinationUnavailable) as error:
+            except errors.CoordinationError as error:
                 self._host.board.forget()
-                if isinstance(error, errors.CoordinationUnavailable) and not self._held:
+                if not isinstance(error, errors.CoordinationConflict) and not self._held:
                     self._idle.set()
                 until = self._host.clock.boot() + round(self._retry.failed() * 1e9)
             if until == NEVER:
@@ -193,12 +193,12 @@ class Standing:
                     self._stand_later("it was deposed")
 
     async def _apply(self, operations: Sequence[seam.Operation]) -> None:
-        self._host.board.forget()
         await self._host.session.apply(operations)
+        self._host.board.forget()  # Afterwards: another standing may have read while this was on its way.
 
     async def _take(self, operations: Sequence[seam.Operation]) -> None:
-        self._host.board.forget()
         results, self.safe_until = await self._host.confirmed(operations)
+        self._host.board.forget()
         self._held = self.epoch = results[-1]
         self._taken_at = self._host.clock.boot()
         log.info("office taken", office=self.office, epoch=self.epoch)
@@ -210,7 +210,8 @@ class Standing:
 
     def _took(self, taking: asyncio.Task[None]) -> None:
         self._taking = None
-        error = None if taking.cancelled() else taking.exception()
+        # Whoever leaves the office cancels it as well, and does not come here: this was cancelled from inside.
+        error = asyncio.CancelledError() if taking.cancelled() else taking.exception()
         if error is not None:
             self.epoch = 0
             self._stand_later(f"it could not begin: {type(error).__name__}: {error}")

@@ -150,7 +150,7 @@ class Directory:
         offers = self._offers.get(target.label, {})
         found = [address for address, offer in offers.values() if offer.kind == target.kind]
         if not found:
-            raise _unknown(f"nobody alive is {target}")
+            raise _unknown(f"nobody alive has the {target.kind} {target.label}: 'callboard nodes' lists who has what")
         if target.kind == "service":
             self._agreeing(target.label)
         return sorted(found, key=lambda address: address.incarnation)
@@ -206,7 +206,7 @@ class Directory:
     def _agreeing(self, label: str) -> _Known:
         known = self._known.get(label)
         if known is None:
-            raise _unknown(f"nobody alive has a service or role named {label}")
+            raise _unknown(f"nobody alive has a service or role named {label}: 'callboard nodes' lists who has what")
         if known.conflict:
             raise errors.InterfaceConflict(known.conflict, ran="no")
         return known
@@ -233,5 +233,5 @@ def _sum(label: str, offers: Mapping[str, tuple[network.Address, model.Offer]]) 
 def _decoded(decoder: msgspec.json.Decoder[Any], entry: engine.Entry) -> Any:
     try:
         return decoder.decode(entry.body)
-    except msgspec.MsgspecError:
+    except ValueError:  # Bytes that are no text are none of msgspec's errors.
         return None

@@ -4,7 +4,8 @@ cache. The resolver's."""
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -14,6 +15,7 @@ from callboard.rpc import doors, network
 
 TRIES: Final = 3
 """How often home is asked again, when it answered before a push that came first."""
+T = TypeVar("T")
 _pack = msgspec.msgpack.Encoder().encode
 _found = msgspec.msgpack.Decoder(protocol.Found)
 _answer = msgspec.msgpack.Decoder(model.Answer)
@@ -53,8 +55,8 @@ class Finder:
     async def recipients(self, target: model.Target) -> list[network.Address]:
         """Return every node that hosts a role or a service. Raises UnknownName, InterfaceConflict, Unreachable."""
         try:
-            said, _ = await self._registries.ask("recipients", _pack({"target": str(target)}))
-            return _addresses.decode(said)
+            said, _ = await self._registries.ask("recipients", _pack({"target": str(target)}), _addresses.decode)
+            return said
         except errors.Unreachable as error:
             if retries.ran(error) != "no":
                 raise
@@ -83,8 +85,7 @@ class Finder:
     async def _ask_registry(self, args: bytes) -> tuple[model.Answer, bool]:
         """Return the answer, and whether whoever gave it tells when it changes."""
         for _ in range(TRIES):
-            said, registry = await self._registries.ask("lookup", args)
-            found = _found.decode(said)
+            found, registry = await self._registries.ask("lookup", args, _found.decode)
             if not self._registries.outdated(registry, found.serial):
                 return found.answer, registry == self._registries.home
         return found.answer, False
@@ -93,7 +94,7 @@ class Finder:
         said: list[errors.CallboardError] = []
         for door in await self._registries.doors():
             try:
-                return _answer.decode(await self._ask_node(door, "serves", args))
+                return await self._ask_node(door, "serves", args, _answer.decode)
             except errors.CallboardError as error:
                 said.append(error)
         raise _nobody(name, said)
@@ -102,7 +103,7 @@ class Finder:
         found = []
         for door in await self._registries.doors():
             try:
-                offers = _offers.decode(await self._ask_node(door, "offers", _pack({})))
+                offers = await self._ask_node(door, "offers", _pack({}), _offers.decode)
             except errors.CallboardError:
                 continue
             if any(offer.kind == target.kind and offer.label == target.label for offer in offers):
@@ -111,8 +112,9 @@ class Finder:
             raise errors.Unreachable(f"no registry answers, and no node says that it is {target}", ran="no")
         return found
 
-    async def _ask_node(self, door: doors.Door, method: str, args: bytes) -> bytes:
-        return await self._registries.request(door.address, protocol.NODE, method, args, registries.ASK_SECONDS)
+    async def _ask_node(self, door: doors.Door, method: str, args: bytes, read: Callable[[bytes], T]) -> T:
+        said = await self._registries.request(door.address, protocol.NODE, method, args, registries.ASK_SECONDS)
+        return registries.understood(read, said)
 
 
 def _nobody(name: model.Name, said: list[errors.CallboardError]) -> errors.CallboardError:

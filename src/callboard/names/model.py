@@ -69,6 +69,8 @@ def parse_target(text: str) -> Target:
     kind, colon, label = text.partition(":") if isinstance(text, str) else ("", "", "")
     if not colon or kind not in ("role", "service"):
         raise errors.InvalidName(f"broadcast target {text!r:.80} is neither 'role:NAME' nor 'service:NAME'")
+    if "@" in label or "/" in label:
+        raise errors.InvalidName(f"broadcast target {text!r:.80} is more than a name: all instances are asked, write {kind}:NAME")
     return Target("role" if kind == "role" else "service", grammar.check_label(label, kind))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
@@ -28,6 +28,7 @@ IDLE_SECONDS: Final = 1.0
 RETRY_FIRST_SECONDS: Final = 0.05
 RETRY_MOST_SECONDS: Final = 1.0
 
+T = TypeVar("T")
 ReadDoors = Callable[[], Awaitable[Sequence[doors.Door]]]
 _pack = msgspec.msgpack.Encoder().encode
 _subscribed = msgspec.msgpack.Decoder(protocol.Subscribed)
@@ -78,8 +79,8 @@ class Registries(lifecycle.Lifecycle):
 
     # Asking.
 
-    async def ask(self, method: str, args: bytes) -> tuple[bytes, network.Address]:
-        """Ask home, or the next registry that answers; return what was said and by whom.
+    async def ask(self, method: str, args: bytes, read: Callable[[bytes], T]) -> tuple[T, network.Address]:
+        """Ask home, or the next registry that answers; return what `read` makes of what was said, and by whom.
 
         Raises what the registry says (`data["ran"]` is `yes` then), Unreachable when none answers.
         """
@@ -87,7 +88,8 @@ class Registries(lifecycle.Lifecycle):
         while (address := await self._next(tried)) is not None:
             tried.add(address.incarnation)
             try:
-                return await self.request(address, protocol.REGISTRY, method, args, ASK_SECONDS), address
+                said = await self.request(address, protocol.REGISTRY, method, args, ASK_SECONDS)
+                return understood(read, said), address
             except errors.CallboardError as error:
                 if retries.ran(error) == "yes" or isinstance(error, errors.InvalidInput):
                     raise
@@ -161,8 +163,9 @@ class Registries(lifecycle.Lifecycle):
         for address in await self.candidates():
             try:
                 await self._join(address)
-            except (errors.CallboardError, msgspec.MsgspecError) as error:
-                self._refusals.warning("a registry cannot be home", registry=address.incarnation, why=str(error))
+            except errors.CallboardError as error:
+                why = str(error)
+                self._refusals.warning("a registry cannot be home", code=error.code, registry=address.incarnation, why=why)
                 continue
             return
 
@@ -182,7 +185,7 @@ class Registries(lifecycle.Lifecycle):
 
     async def _subscribe(self, address: network.Address, seats: Sequence[tuple[str, str]]) -> protocol.Subscribed:
         args = _pack({"seats": seats})
-        return _subscribed.decode(await self.request(address, protocol.REGISTRY, "subscribe", args, ASK_SECONDS))
+        return understood(_subscribed.decode, await self.request(address, protocol.REGISTRY, "subscribe", args, ASK_SECONDS))
 
     def _welcomed(self, said: protocol.Subscribed, seats: Sequence[tuple[str, str]]) -> bool:
         """Take what a registry says of seats; False when it said so before a push that was heard already: ask again."""
@@ -246,3 +249,11 @@ class Registries(lifecycle.Lifecycle):
                 await self._woken.wait()
         except TimeoutError:
             pass
+
+
+def understood(read: Callable[[bytes], T], said: bytes) -> T:
+    """Return what `read` makes of an answer. Raises MalformedFrame when that makes no sense: its node is broken, or newer."""
+    try:
+        return read(said)
+    except ValueError as error:
+        raise errors.MalformedFrame(f"what a node answered makes no sense: {error}", ran="no") from None

@@ -101,9 +101,9 @@ class Resolver(lifecycle.Lifecycle):
         args = _pack({"label": answer.label, "group": answer.group, "epoch": answer.epoch})
         try:
             said = await self._registries.request(address, protocol.NODE, "ping", args, registries.ASK_SECONDS)
+            return registries.understood(_pong.decode, said).office == "held"
         except errors.CallboardError:
             return False
-        return _pong.decode(said).office == "held"
 
     # Calls.
 

@@ -31,12 +31,17 @@ def load(name: str | None, directory: str) -> app.Callboard:
         if not _is_missing(error, module_name):
             traceback.print_exc()
         raise errors.AppNotFound(
-            f"app {name!r} cannot be imported from {directory}: {type(error).__name__}: {_one_line(error)}:"
-            " name an importable module and what is in it"
+            f"app {name!r} cannot be imported from {directory}: {type(error).__name__}: {_one_line(error)}: {_mend(error)}"
         ) from None
     if not isinstance(found, app.Callboard):
         raise errors.AppNotFound(f"app {name!r} is a {type(found).__name__}, not a Callboard: name what Callboard(...) returned")
     return found
+
+
+def _mend(error: BaseException) -> str:
+    if isinstance(error, errors.CallboardError):
+        return "mend what is declared there"
+    return "name an importable module and what is in it"
 
 
 def _is_missing(error: BaseException, module_name: str) -> bool:

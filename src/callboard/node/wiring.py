@@ -87,4 +87,6 @@ def _tls(given: WireSettings) -> sockets.Tls | None:
         return None
     place = Path(given.certificates).expanduser().absolute()
     authority, _ = certs.files(place, certs.AUTHORITY)
-    return sockets.Tls.load(authority, *certs.files(place, given.server))
+    made = sockets.Tls.load(authority, *certs.files(place, given.server))
+    made.check(given.server)
+    return made

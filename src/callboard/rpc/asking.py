@@ -17,6 +17,10 @@ from callboard.rpc import deadlines, frames
 
 LATE_KEPT: Final = 1024
 """How many given-up requests are remembered, to tell a late answer from a second one."""
+WATCHED_KEPT: Final = 4096
+"""For how many requests, the latest ones, a second answer is looked out for."""
+LATE: Final = "it may have run, look at what it did or give it more time"
+NOT_SENT: Final = "it was not sent, ask again or give it more time"
 
 Answer = bytes | frames.Elsewhere | frames.Failure | errors.CallboardError
 
@@ -55,7 +59,7 @@ class Asking:
         self._late: collections.deque[int] = collections.deque(maxlen=LATE_KEPT)
         self._twice: set[int] = set()
         self._again: dict[int, Callable[[], None]] = {}
-        self._watched = deadlines.Deadlines(loop, self._again.pop)
+        self._watched = deadlines.Deadlines(loop, self._forget)
 
     def new_id(self) -> int:
         """Return the id for the next request."""
@@ -76,6 +80,8 @@ class Asking:
         if again is not None:
             self._again[id] = again
             self._watched.add(id, at)
+            if len(self._again) > WATCHED_KEPT:
+                self._forget(next(iter(self._again)))
         self._sender.send(request, len(request.args) if request.electorate is None else frames.weight(request))
         try:
             answer = await future
@@ -113,8 +119,8 @@ class Asking:
     def _expired(self, id: int) -> None:
         future = self.waiting[id]
         if not future.done():
-            ran = "unknown" if self._give_up(id) else "no"
-            future.set_result(errors.DeadlineExceeded(f"no answer of node {self._peer} within the time given", ran=ran))
+            ran, mend = ("unknown", LATE) if self._give_up(id) else ("no", NOT_SENT)
+            future.set_result(errors.DeadlineExceeded(f"no answer of node {self._peer} within the time given: {mend}", ran=ran))
 
     def _give_up(self, id: int) -> bool:
         """Wait no longer; tell whether the request was sent."""
@@ -136,9 +142,14 @@ class Asking:
         self.counts.twice += 1
         if future is not None:
             self._twice.add(id)  # Its caller has not seen the first answer yet: none of them can be trusted.
-        again = self._again.pop(id, None)
+        again = self._forget(id)
         if again is not None:
             again()
+
+    def _forget(self, id: int) -> Callable[[], None] | None:
+        """Look out for no second answer to a request any more; return who was to be told of one."""
+        self._watched.at.pop(id, None)
+        return self._again.pop(id, None)
 
 
 def result(answer: bytes | frames.Elsewhere | frames.Failure | errors.CallboardError) -> bytes | frames.Elsewhere:

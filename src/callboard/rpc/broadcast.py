@@ -92,6 +92,14 @@ def _doubter(outcomes: list[Outcome | None], place: int, to: Recipient) -> Calla
     return doubt
 
 
+def _status(error: errors.CallboardError) -> Status:
+    if error.data.get("ran") == "yes":
+        return "error"  # The method's own, whatever it met where it asked others.
+    if isinstance(error, errors.DeadlineExceeded):
+        return "timeout"
+    return "unreachable" if isinstance(error, errors.Unreachable | errors.ConnectionLost | errors.WireRefused) else "error"
+
+
 async def _ask(
     among: peers.Peers,
     to: Recipient,
@@ -116,12 +124,8 @@ async def _ask(
             electorate=electorate,
             again=again,
         )
-    except errors.DeadlineExceeded as error:
-        return Outcome(to.member, "timeout", code=error.code, message=error.message)
-    except (errors.Unreachable, errors.ConnectionLost, errors.WireRefused) as error:
-        return Outcome(to.member, "unreachable", code=error.code, message=error.message)
     except errors.CallboardError as error:
-        return Outcome(to.member, "error", code=error.code, message=error.message)
+        return Outcome(to.member, _status(error), code=error.code, message=error.message)
     if isinstance(answer, frames.Elsewhere):
         return Outcome(to.member, "elsewhere", message=answer.chosen)
     return Outcome(to.member, "ok", result=answer)

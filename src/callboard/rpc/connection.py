@@ -132,6 +132,8 @@ class Connection:
                 raise errors.MalformedFrame(f"{len(message)} bytes came before a greeting")
             greet = self._greet
             for frame in frames.decode(message):
+                if self._closed:
+                    return  # By what came before it: whoever asked has been told that the link is gone.
                 handlers.get(type(frame), greet)(frame)
         except errors.WireRefused as error:
             self._refuse(error)
@@ -161,8 +163,6 @@ class Connection:
         """
         if self._link is None:
             return  # Still dialling, for which there is a time of its own.
-        if self._link is None:
-            return
         now, silent_seconds = self._loop.time(), self._owner.limits.silent_seconds
         if not judge:
             self._heard_at = now

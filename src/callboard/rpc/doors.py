@@ -17,6 +17,8 @@ from callboard.kit import files
 from callboard.rpc import network
 
 SUFFIX: Final = ".door"
+KEPT: Final = 4096
+"""Secrets that are remembered: nodes come and go."""
 
 
 class Door(msgspec.Struct, frozen=True):
@@ -72,6 +74,8 @@ class Doors:
             door = _read(self._path(address.incarnation))
             if door is None:
                 return None
+            if len(self._secrets) >= KEPT:
+                del self._secrets[next(iter(self._secrets))]
             self._secrets[address.incarnation] = secret = door.secret
         return secret
 

@@ -185,7 +185,9 @@ class Peers(lifecycle.Lifecycle):
             async with asyncio.timeout(timeout):
                 answer = await answering.outcome(self.table, request, self.clock, me, self.limits.message_bytes)
         except TimeoutError:
-            raise errors.DeadlineExceeded("no answer of this node itself within the time given", ran="unknown") from None
+            raise errors.DeadlineExceeded(
+                f"no answer of this node itself within the time given: {asking.LATE}", ran="unknown"
+            ) from None
         return asking.result(answer.result if isinstance(answer, frames.Reply) else answer)
 
     async def _reach(self, address: network.Address, timeout: float) -> connection.Connection:
@@ -195,7 +197,7 @@ class Peers(lifecycle.Lifecycle):
             async with asyncio.timeout(timeout):
                 await self._dials.reach(address)
         except TimeoutError:
-            said = f"node {address.incarnation} was not reached within the time given"
+            said = f"node {address.incarnation} was not reached within the time given: {asking.NOT_SENT}"
             raise errors.DeadlineExceeded(said, ran="no") from None
         there = self._open.get(address.incarnation)
         if there is None:

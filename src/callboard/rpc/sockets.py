@@ -41,6 +41,10 @@ class Tls(msgspec.Struct, frozen=True):
     @classmethod
     def load(cls, authority: Path, certificate: Path, key: Path) -> Tls:
         """Read the cluster's certificate and this server's own with its key, all PEM. Raises WrongCertificate."""
+        if missing := [str(each) for each in (authority, certificate, key) if not each.exists()]:
+            raise errors.WrongCertificate(
+                f"there is no {' and no '.join(missing)}: copy there what 'callboard certs issue' made for this server"
+            )
         made = []
         for purpose in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT):
             context = ssl.SSLContext(purpose)
@@ -54,6 +58,24 @@ class Tls(msgspec.Struct, frozen=True):
                 raise errors.WrongCertificate(f"certificates cannot be read from {named}: {error}") from None
             made.append(context)
         return cls(*made)
+
+    def check(self, server: str) -> None:
+        """Shake hands with oneself: whoever would be refused by its like hears it now. Raises WrongCertificate."""
+        there, here = ssl.MemoryBIO(), ssl.MemoryBIO()
+        both = [
+            self.dialling.wrap_bio(there, here, server_hostname=server),
+            self.listening.wrap_bio(here, there, server_side=True),
+        ]
+        for each in both * 3:  # Hello and answer, proof and its check; the rest is for good measure.
+            try:
+                each.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLError as error:
+                raise errors.WrongCertificate(
+                    f"this server's own certificate is none of server {server} in this cluster: {_said(error)}: issue it anew, by"
+                    " the authority whose certificate lies beside it"
+                ) from None
 
 
 class Sockets:

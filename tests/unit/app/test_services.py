@@ -194,10 +194,12 @@ async def test_errors_are_of_the_services_class_where_that_is_known():
     assert (type(unknown.value), unknown.value.code) == (ServiceError, "elsewhere")
 
 
-@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), "10", None])
 async def test_a_timeout_is_seconds(node, seconds):
     with pytest.raises(errors.InvalidInput, match="timeout"):
         await app.name("billing", timeout=seconds).balance()
+    with pytest.raises(errors.InvalidInput, match="timeout"):
+        await app.broadcast("service:billing", "balance", timeout=seconds)
 
 
 async def test_calls_from_other_loops_hop_to_the_nodes(node):
@@ -238,6 +240,8 @@ async def test_broadcasts_tell_what_came_of_each(node):
     assert (good.status, good.result["amount"], good.code) == ("ok", 1, None)
     (bad,) = await app.broadcast("service:billing", "charge")
     assert (bad.status, bad.result, bad.code) == ("error", None, "invalid_arguments")
+    with pytest.raises(errors.InvalidInput, match="mode 'some' is unknown: 'all', 'first', 'elect'"):
+        await app.broadcast("service:billing", "balance", mode="some")  # type: ignore[arg-type]
 
 
 async def test_without_a_way_it_says_what_to_do():

@@ -1,8 +1,10 @@
 """The list of nodes: what its columns say of services."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from callboard.cli import nodes
+from callboard.cli import nodes, output
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,27 @@ def test_a_service_is_active_or_stands_by(role, shown):
 def test_a_node_that_only_starts_is_listed():
     (row,) = nodes._rows({"incarnation": "1", "pid": 2, "roles": []})
     assert row[:2] == ("1", "starting")
+
+
+def test_a_terminal_of_80_columns_shows_each_node_on_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(output, "on_terminal", lambda stream=None: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    roles = [
+        {"role": "service", "service": "billing", "active": {"main": 1795330473}},
+        {"role": "worker", "running": 3, "slots": 16, "kinds": ["bank.pay"]},
+        {"role": "gateway", "url": "http://127.0.0.1:8321"},
+    ]
+    rows = nodes._rows(
+        {
+            "incarnation": "01a202093cc279f7ad178da2bbd63555",
+            "pid": 10861,
+            "started_at": datetime.now(UTC).isoformat(),
+            "roles": roles,
+        }
+    )
+    output.table(nodes.SHOWN, map(nodes._narrow, rows))
+    service, worker, gateway = capsys.readouterr().out.splitlines()[2:]
+    assert service.split()[:4] == ["bbd63555", "service", "yes", "1795330473"]
+    assert service.split()[-1] == "billing"
+    assert worker.split()[-2:] == ["3/16", "bank.pay"]
+    assert gateway.split()[-1] == "http://127.0.0.1:8321"

@@ -112,12 +112,23 @@ async def test_what_may_have_run_is_not_tried_again(client):
         ("billing", "charge", {"amount": "x"}, errors.InvalidArguments),
         ("billing", "charge", {"amount": float("nan")}, errors.InvalidInput),
         ("Bill!", "balance", None, errors.InvalidName),
-        ("billing/../jobs", "x", None, errors.CallboardError),
+        ("billing/../jobs", "x", None, errors.InvalidName),
+        (None, "balance", None, errors.InvalidName),
+        ("billing", "balance/x", None, errors.InvalidName),
+        ("billing", None, None, errors.InvalidName),
     ],
 )
 async def test_bad_input_is_told(client, name, method, args, error):
     with pytest.raises(error):
         await client.call(name, method, args)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 61, float("nan"), "10", None])
+async def test_a_timeout_is_seconds_that_a_gateway_allows(client, seconds):
+    with pytest.raises(errors.InvalidInput, match="seconds over 0, to 60"):
+        await client.call("billing", "balance", timeout=seconds)
+    with pytest.raises(errors.InvalidInput, match="seconds over 0, to 60"):
+        await client.broadcast("service:billing", "balance", timeout=seconds)
 
 
 async def test_another_gateway_is_asked_when_one_is_gone(site, client):

@@ -1,6 +1,7 @@
 """Entries that are kept true, and offices that are taken and left in order. Elections as such: the conformance suite."""
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -34,6 +35,15 @@ class Duty:
     def stand(self, presence, order=1, *, preempt=True):
         body = presence.session.name.encode()
         return presence.stand("billing", "main", order, body, preempt=preempt, taken=self.taken, left=self.left)
+
+    def stand_for(self, presence, label):
+        return presence.stand(label, "main", 1, b"", preempt=True, taken=self.taken, left=self.left)
+
+
+def deaf(session):
+    """Word of changes comes late here, as it may: long after the answers to what this session asks itself."""
+    tell = session._watches.tell
+    session._watches.tell = lambda folders: asyncio.get_running_loop().call_later(0.3, tell, folders)
 
 
 @pytest.fixture
@@ -231,3 +241,73 @@ async def test_what_fails_in_leaving_keeps_nobody_from_following(ground, duty, e
     await eventually(lambda: standing.epoch)
     taking = Duty().stand(better, 1)
     await eventually(lambda: taking.epoch)
+
+
+async def test_offices_taken_side_by_side_are_not_believed_lost(ground, eventually):
+    """What one of them reads while the other one's taking is on its way there is read again by that one."""
+    presence = await ground.presence("node-a")
+    duties = [Duty() for _ in range(6)]
+    deaf(presence.session)
+    apply, taking = presence.session.apply, asyncio.Semaphore(1)
+
+    async def slowly(operations):
+        async with taking:
+            await asyncio.sleep(0.01)
+            return await apply(operations)
+
+    presence.session.apply = slowly
+    standings = [each.stand_for(presence, f"billing{number}") for number, each in enumerate(duties)]
+    await eventually(lambda: all(each.epoch for each in standings))
+    await asyncio.gather(*(presence.board.view(each.office) for each in standings))
+    await eventually(lambda: all(each.told for each in duties))
+    assert [each.told for each in duties] == [[each.epoch] for each in standings]
+
+
+async def test_an_instance_whose_beginning_was_cancelled_from_inside_lets_another_one_try(ground, duty, eventually):
+    one, two = await ground.presence("node-a"), await ground.presence("node-b")
+
+    async def taken(epoch):
+        duty.told.append(epoch)
+        raise asyncio.CancelledError
+
+    standing = one.stand("billing", "main", 1, b"", preempt=False, taken=taken, left=duty.left)
+    await eventually(lambda: duty.told)
+    second = Duty().stand(two, 2, preempt=False)
+    await eventually(lambda: second.epoch)
+    assert standing.epoch == 0
+
+
+async def test_slow_round_trips_are_confirmed_as_often_as_an_office_needs_it(ground, duty, eventually):
+    """Each confirmation counts from when it was sent: the next one must not wait for as long again after its answer."""
+    presence = await ground.presence("node-a")
+    standing = duty.stand(presence)
+    await eventually(lambda: standing.epoch)
+    apply, asked = presence.session.apply, []
+
+    async def slowly(operations):
+        asked.append(ground.clock.boot())
+        await asyncio.sleep(0.15)
+        return await apply(operations)
+
+    presence.session.apply = slowly
+    await eventually(lambda: len(asked) >= 4)
+    gaps = [(after - before) / 1e9 for before, after in itertools.pairwise(asked[1:])]
+    assert max(gaps) < 0.15 + presence.session.granted_seconds / 12
+
+
+async def test_what_coordination_refuses_for_a_while_is_tried_again(ground, duty, eventually):
+    presence = await ground.presence("node-a")
+    standing = duty.stand(presence)
+    await eventually(lambda: standing.epoch)
+    apply, refused = presence.session.apply, []
+
+    async def refuse(operations):
+        refused.append(operations)
+        raise errors.CoordinationError("refused: look at the access rules")
+
+    presence.session.apply = refuse
+    await presence.declare("nodes/a", b"1")
+    other = Duty().stand_for(presence, "cache")
+    await eventually(lambda: len(refused) > 4 and not standing.accepts(ground.clock.boot()))
+    presence.session.apply = apply
+    await eventually(lambda: standing.accepts(ground.clock.boot()) and other.epoch and "nodes/a" in ground.site.entries)

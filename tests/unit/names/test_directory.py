@@ -99,6 +99,12 @@ def test_roles_of_different_releases_are_no_conflict_of_a_broadcast():
             made.recipients(model.parse_target(nobody))
 
 
+@pytest.mark.parametrize("target", ["service:cache@acme", f"service:cache/{A}"])
+def test_a_broadcast_is_to_all_instances(target):
+    with pytest.raises(errors.InvalidName, match="write service:NAME"):
+        model.parse_target(target)
+
+
 def test_an_office_whose_holder_is_not_listed_yet_answers_all_the_same():
     made = book()
     with pytest.raises(errors.UnknownName):
@@ -158,3 +164,9 @@ def test_a_node_that_moved_is_found_at_its_new_address():
     made = book(node(A, offer()))
     assert made.nodes([node(A, offer(), host="elsewhere")]) == {("cache", "")}
     assert made.lookup(model.parse("cache")).instances[0].host == "elsewhere"
+
+
+def test_entries_that_are_no_text_count_as_absent():
+    made = book(node(A, offer()), engine.Entry(f"nodes/{B}", b'{"incarnation":"\xff"}', 2, "s"))
+    assert incarnations(made.lookup(model.parse("cache"))) == [A]
+    assert made.offices([engine.Entry("active/cache.north", b'{"label":"\xff"}', 3, "s")]) == set()

@@ -4,6 +4,7 @@ import pytest
 
 from callboard import errors
 from callboard.names import groups
+from callboard.rpc import doors, serving
 from tests.unit.names import town as towns
 from tests.unit.names.town import lived
 
@@ -387,5 +388,31 @@ def test_nothing_goes_on_after_the_end_and_ending_twice_or_before_the_start_is_a
         for _ in range(2):
             await town.stop()
         assert [task for task in town.loop.tasks() if task is not asyncio.current_task() and not task.done()] == []
+
+    lived(scenario)
+
+
+@pytest.mark.parametrize("noise", [b"\xa1\xff", b"\x01", b""])
+def test_a_registry_that_talks_nonsense_is_passed_over_and_does_not_end_the_search(noise):
+    async def scenario(town):
+        async def babble(call, args):
+            return noise
+
+        class Babbler:
+            label = "registry"
+            methods = {name: serving.Method(name, babble) for name in ("lookup", "subscribe", "recipients")}
+            admit = staticmethod(lambda domain, epoch: 0)
+
+        bad = await town.node(resolving=False)
+        bad.table.add(Babbler())
+        town.doors[bad.incarnation] = doors.Door(bad.incarnation, *bad.peers.listening, b"s", ("registry",))
+        active = await town.node(towns.Shop())
+        epoch = await active.take()
+        caller = await town.node()
+        assert await caller.call() == ["billing", epoch]
+        assert await caller.resolver.broadcast("service:billing", "balance", b"\x80")
+        assert caller.resolver.home is None
+        good = await town.registry()
+        await town.until(lambda: caller.resolver.home == good.address)
 
     lived(scenario)

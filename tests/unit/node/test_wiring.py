@@ -144,5 +144,5 @@ async def test_servers_of_one_authority_reach_each_other_by_certificates_alone(p
 
 
 def test_certificates_that_are_not_there_are_told_at_the_start(place, tmp_path):
-    with pytest.raises(errors.WrongCertificate, match="cannot be read"):
+    with pytest.raises(errors.WrongCertificate, match="there is no"):
         place.wiring(ONE, **{"wire.server": "one", "wire.certificates": str(tmp_path)})

@@ -14,6 +14,7 @@ from callboard.coordination.engines import memory
 from callboard.kit import clock
 from callboard.names import groups
 from callboard.roles import service
+from callboard.roles.service import instance
 from tests.unit import inhouse
 
 FIRST, SECOND = "1" * 32, "2" * 32
@@ -319,3 +320,36 @@ async def test_who_loses_the_office_answers_no_more(stand, eventually):
         await call
     assert caught.value.data["ran"] == "yes"
     assert log.count("stop") == 1
+
+
+async def test_an_epoch_that_was_left_in_disorder_is_never_served_again(stand, eventually, monkeypatch):
+    """Its `stop` was cut off, and the office comes back: requests under the old epoch stay refused while it starts anew."""
+
+    async def never(self) -> None:
+        await asyncio.Event().wait()
+
+    one = await stand()
+    await eventually(lambda: active(one))
+    (_, old) = await one.node.ask("ledger", "enter")
+    other = await memory.MemoryEngine(one.engine._site).session("other")
+    monkeypatch.setattr(Ledger, "stop", never)
+    monkeypatch.setattr(Ledger, "start", never)
+    await other.end(one.session.name)
+    standing = one.services[0]._seats._seats["main"].standing
+    await eventually(lambda: standing.epoch > old)
+    with pytest.raises(errors.NotActive):
+        await one.node.ask("ledger", "enter")
+    monkeypatch.undo()
+    await other.close()
+
+
+async def test_a_stop_that_hangs_does_not_keep_the_office(stand, eventually, monkeypatch):
+    async def never(self) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Ledger, "stop", never)
+    monkeypatch.setattr(instance, "STOP_SECONDS", 0.05)
+    one, two = await stand(FIRST, 0), await stand(SECOND, 1)
+    await eventually(lambda: active(one))
+    await one.services[0].drain(0)
+    await eventually(lambda: active(two))

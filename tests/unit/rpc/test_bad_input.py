@@ -6,7 +6,7 @@ import pytest
 import structlog
 
 from callboard import errors
-from callboard.rpc import frames, network, sockets
+from callboard.rpc import asking, frames, network, sockets
 from tests.unit.rpc import nodes as kit
 from tests.unit.rpc.nodes import Hanging, Service, echo, until
 
@@ -245,6 +245,49 @@ async def test_whoever_answers_twice_is_found_out(nodes):
     await asyncio.wait([asyncio.ensure_future(one.ask(address, "later", again=lambda: told.append(1)))])
     await until(lambda: told)
     assert one.peers.connections()[0]["double_answers"] == 2
+
+
+async def test_what_was_answered_twice_is_forgotten_without_a_word(nodes):
+    def script(stranger, came):
+        for request in stranger.greet(came):
+            reply = frames.Reply(request.id, b"\x01")
+            stranger.say(reply)
+            stranger.say(reply)
+
+    one, told, troubles = await nodes.start(), [], []
+    address = await nodes.stranger(script)
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: troubles.append(context))
+    for timeout in (0.1, 0.2):
+        await asyncio.gather(one.ask(address, again=lambda: told.append(1), timeout=timeout), return_exceptions=True)
+    asked = next(iter(one.peers._all)).asking
+    await until(lambda: len(told) == 2)
+    await until(lambda: not asked._watched.at)
+    assert not troubles and not asked._again
+
+
+async def test_second_answers_are_looked_out_for_in_bounded_memory(nodes, monkeypatch):
+    monkeypatch.setattr(asking, "WATCHED_KEPT", 10)
+    one, two = await nodes.start(), await nodes.start(Service(echo=echo))
+    for _ in range(30):
+        await one.ask(two, again=lambda: None)
+    asked = next(iter(one.peers._all)).asking
+    assert len(asked._again) == len(asked._watched.at) == 10
+
+
+async def test_nothing_that_follows_a_refusal_in_its_message_is_run(nodes):
+    ran = []
+
+    async def run(call, args):
+        ran.append(call.method)
+        return args
+
+    node = await nodes.start(Service(echo=run))
+    stranger = await kit.dial(node)
+    request = frames.Request(1, "echo", "main", "echo", 0, 5_000_000, b"\x80")
+    stranger.say(frames.Refused("wire_refused", "no more"), request)
+    await until(lambda: stranger.why)
+    await asyncio.sleep(0)
+    assert ran == []
 
 
 @pytest.mark.parametrize(

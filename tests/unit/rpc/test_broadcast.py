@@ -143,3 +143,13 @@ async def test_hundreds_of_recipients_in_a_few_nodes(nodes):
     everyone = [recipient(home, f"s{number}") for home in homes for number in range(64)]
     assert statuses(await gather(one, everyone)) == ["ok"] * 256
     assert sorted(statuses(await gather(one, everyone, mode="elect", key="k"))) == ["elsewhere"] * 255 + ["ok"]
+
+
+@pytest.mark.parametrize("raised", [errors.DeadlineExceeded, errors.Unreachable, errors.ConnectionLost])
+async def test_what_a_method_itself_met_elsewhere_is_its_error(nodes, raised):
+    async def fail(call, args):
+        raise raised("of somebody else", ran="yes")
+
+    one, two = await nodes.start(), await nodes.start(Service(echo=fail))
+    (outcome,) = await gather(one, [recipient(two)])
+    assert (outcome.status, outcome.code) == ("error", raised.code)

@@ -125,10 +125,23 @@ async def test_an_older_tls_is_not_spoken(nodes, cluster, listening):
 
 
 def test_files_that_are_no_certificates(tmp_path):
-    (tmp_path / "x").write_text("nothing")
-    for path in (tmp_path / "x", tmp_path / "missing"):
-        with pytest.raises(errors.WrongCertificate, match="cannot be read"):
-            sockets.Tls.load(path, path, path)
+    bad, missing = tmp_path / "x", tmp_path / "missing"
+    bad.write_text("nothing")
+    with pytest.raises(errors.WrongCertificate, match="cannot be read"):
+        sockets.Tls.load(bad, bad, bad)
+    with pytest.raises(errors.WrongCertificate, match=f"there is no {missing}: copy there"):
+        sockets.Tls.load(bad, missing, bad)
+
+
+def test_a_server_hears_at_its_start_that_others_would_refuse_it(cluster, tmp_path):
+    tls(cluster, "right.example").check("right.example")
+    for made, server in (
+        (tls(cluster, "late.example", now=datetime.now(UTC) - timedelta(days=10), days=5), "late.example"),
+        (tls(cluster, "misnamed.example"), "right.example"),
+        (of_another_authority(cluster, tmp_path), "one.example"),
+    ):
+        with pytest.raises(errors.WrongCertificate, match=f"none of server {server} in this cluster: .*: issue it anew"):
+            made.check(server)
 
 
 async def test_a_port_that_is_taken():

@@ -99,7 +99,7 @@ class Feed(lifecycle.Lifecycle):
             try:
                 await self._read()
                 wait.succeeded()
-            except errors.CoordinationUnavailable:
+            except errors.CoordinationError:
                 self._woken.set()
                 await asyncio.sleep(wait.failed())
 

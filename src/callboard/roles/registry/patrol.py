@@ -140,7 +140,7 @@ class Patrol(lifecycle.Lifecycle):
         args = _pack({"label": beat.label, "group": beat.group, "epoch": beat.epoch})
         try:
             office = _pong.decode(await self._ask(beat.address, protocol.NODE, "ping", args)).office
-        except (errors.CallboardError, msgspec.MsgspecError):
+        except (errors.CallboardError, ValueError):  # What makes no sense, or is no text.
             return None if watch.late(due, self._clock.boot(), self._limits) else "nothing"
         return office or "held"
 
@@ -170,7 +170,7 @@ class Patrol(lifecycle.Lifecycle):
             await election.depose(self._session, beat.label, beat.group, beat.epoch)
         except errors.CoordinationConflict:
             return  # Somebody was faster.
-        except errors.CoordinationUnavailable as error:
+        except errors.CoordinationError as error:
             log.warning("suspect, and coordination is out of reach", why=str(error), **facts)
             return
         log.warning("deposed", why=why, **facts)
@@ -193,7 +193,7 @@ class Patrol(lifecycle.Lifecycle):
         args = _pack({"label": beat.label, "group": beat.group, "epoch": beat.epoch})
         try:
             return _agreed.decode(await self._ask(registry, protocol.REGISTRY, "second", args, 2 * self._limits.timeout_seconds))
-        except (errors.CallboardError, msgspec.MsgspecError):
+        except (errors.CallboardError, ValueError):  # What makes no sense, or is no text.
             return False
 
     def _registries(self) -> list[network.Address]:

@@ -16,6 +16,8 @@ from callboard.rpc import serving
 
 CUT_SECONDS: Final = 1.0
 """How long a method that was cancelled may take to end before the service goes on without it."""
+STOP_SECONDS: Final = 10.0
+"""How long the object's own `stop` may take: the office is kept from others meanwhile."""
 
 log = structlog.get_logger()
 
@@ -74,7 +76,8 @@ class Instance:
             if not await self._quietened(CUT_SECONDS):
                 log.warning("methods go on after they were cancelled", service=self._name, calls=len(self._running))
         try:
-            await _own(self._object, "stop")
+            async with asyncio.timeout(STOP_SECONDS):
+                await _own(self._object, "stop")
         except Exception:
             log.error("the service's stop() raised", service=self._name, exc_info=True)
 

@@ -227,11 +227,13 @@ class Offices:
     async def _leave(self, seat: Seat) -> None:
         """Stop serving: at once when the office is lost, with some grace while it is still held."""
         held = seat.standing is not None and seat.standing.accepts(self._clock.boot())
-        if seat.instance is not None and not seat.instance.closing:
-            await seat.instance.close(HAND_OVER_SECONDS if held else 0)
-        if seat.epoch:
-            log.info("no longer active", service=self._declared.label, group=seat.group, epoch=seat.epoch)
-        seat.instance, seat.epoch = None, 0
+        try:
+            if seat.instance is not None and not seat.instance.closing:
+                await seat.instance.close(HAND_OVER_SECONDS if held else 0)
+        finally:  # Also when that is cut off: the office may come back, and under its old epoch nothing is accepted again.
+            if seat.epoch:
+                log.info("no longer active", service=self._declared.label, group=seat.group, epoch=seat.epoch)
+            seat.instance, seat.epoch = None, 0
 
     def _find(self, domain: str) -> Seat:
         seat = self._seats.get(group := self._candidacy.groups.of(domain))

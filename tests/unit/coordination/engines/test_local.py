@@ -228,3 +228,18 @@ async def test_the_dead_are_cleared_away_by_who_comes_next(place):
     other = await place.session("node-b")
     assert b"node-a" not in (place.path / "book.json").read_bytes()
     assert await other.entries("x") == []
+
+
+async def test_changes_that_wait_for_a_frozen_process_do_not_keep_confirmations_waiting(place, monkeypatch):
+    monkeypatch.setattr(book, "WAIT_SECONDS", 1.0)
+    session = await place.session("node-a")
+    (number,) = await session.apply([seam.Create("x/y", b"")])
+    with (place.path / "lock").open("r+b") as file:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, book._FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        waiting = [asyncio.create_task(session.apply([seam.Create(f"x/{each}", b"")])) for each in range(8)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(0.5):
+            assert await session.apply([seam.Check("x/y", number)]) == [number]
+            assert len(await session.entries("x")) == 1
+        assert not any(each.done() for each in waiting)
+    await asyncio.gather(*waiting, return_exceptions=True)

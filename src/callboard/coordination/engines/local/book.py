@@ -119,7 +119,7 @@ class Book:
 
     def apply(self, name: str, session: int, operations: Sequence[seam.Operation]) -> list[int]:
         """Raises CoordinationConflict, CoordinationUnavailable, Gone, DataUnusable, OSError."""
-        if all(isinstance(each, seam.Check | seam.Absent) for each in operations):
+        if not changes(operations):
             # The book was true as a whole when it was opened: whoever is frozen with the lock in hand holds no one up.
             contents = self._of(name, session)
             return ledger.apply(self._sight(contents).entries, operations, name, contents.number).results
@@ -211,6 +211,11 @@ class Book:
                 raise errors.CoordinationUnavailable(why)
             time.sleep(_POLL_SECONDS[min(tries, len(_POLL_SECONDS) - 1)])
             tries += 1
+
+
+def changes(operations: Sequence[seam.Operation]) -> bool:
+    """Tell whether operations are more than guards: only then the lock is needed."""
+    return not all(isinstance(each, seam.Check | seam.Absent) for each in operations)
 
 
 def _put(contents: Contents, path: str, entry: seam.Entry | None) -> None:

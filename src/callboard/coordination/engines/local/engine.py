@@ -24,6 +24,7 @@ from callboard.coordination.engines.local import lookout
 
 T = TypeVar("T")
 THREADS: Final = 4
+"""For changes, which wait for the lock; as many again for reads and confirmations, which must not wait with them."""
 LOOK_SECONDS: Final = 1.0
 """Between looks while nothing is heard."""
 DEAF_SECONDS: Final = 0.05
@@ -43,6 +44,7 @@ class LocalEngine:
         self.session_seconds = session_seconds
         self.book = books.Book(directory)
         self.threads = futures.ThreadPoolExecutor(THREADS, "coordination")
+        self._readers = futures.ThreadPoolExecutor(THREADS, "coordination-reads")
         self._sessions: list[LocalSession] = []
         self._looking: asyncio.Task[None] | None = None
         self._stirred = asyncio.Event()
@@ -60,10 +62,11 @@ class LocalEngine:
         for session in tuple(self._sessions):
             await session.close()
         self.threads.shutdown(wait=False)
+        self._readers.shutdown(wait=False)
 
-    async def run(self, do: Callable[[], T]) -> T:
-        """Run what blocks."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, do)
+    async def run(self, do: Callable[[], T], *, changes: bool = False) -> T:
+        """Run what blocks; `changes` tells that it may have to wait for the lock."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads if changes else self._readers, do)
 
     async def forget(self, session: LocalSession) -> None:
         """A session is over. The last one ends the watch."""
@@ -158,7 +161,7 @@ class LocalSession:
     async def apply(self, operations: Sequence[seam.Operation]) -> list[int]:
         seam.check(operations)
         number = self.number
-        return await self._ask(lambda: self._engine.book.apply(self.name, number, operations))
+        return await self._ask(lambda: self._engine.book.apply(self.name, number, operations), changes=books.changes(operations))
 
     async def entries(self, folder: str) -> list[seam.Entry]:
         sight = await self._ask(self._engine.book.look)
@@ -174,7 +177,7 @@ class LocalSession:
         return self._watches.follow(told)
 
     async def end(self, name: str) -> None:
-        await self._ask(lambda: self._engine.book.end(name))
+        await self._ask(lambda: self._engine.book.end(name), changes=True)
 
     async def close(self) -> None:
         if self._closed:
@@ -201,11 +204,11 @@ class LocalSession:
         if self.state is not seam.State.LOST:
             self._watches.turn(state)
 
-    async def _ask(self, do: Callable[[], T]) -> T:
+    async def _ask(self, do: Callable[[], T], *, changes: bool = False) -> T:
         if self._closed or self.state is seam.State.LOST:
             raise errors.CoordinationUnavailable(f"session {self.name!r} is over")
         try:
-            answer = await self._engine.run(do)
+            answer = await self._engine.run(do, changes=changes)
         except books.Gone:
             self._lose()
             raise errors.CoordinationUnavailable(f"session {self.name!r} was ended: read before repeating anything") from None

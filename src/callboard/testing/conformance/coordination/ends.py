@@ -76,7 +76,6 @@ async def ending_another_session_takes_its_entries_at_once(ground: Bench) -> Non
     last = await create(other, "x/other")
     await mine.end("node-b")
     equal(await paths(mine, "x"), [])
-    await mine.end("node-b")
     await mine.end("node-nobody")
     await ground.until(lambda: states[:1] == [seam.State.LOST] and states[-1] is seam.State.CONNECTED)
     holds(await create(other, "x/other") > last, "the next session's numbers go on")

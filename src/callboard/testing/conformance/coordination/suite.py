@@ -28,8 +28,8 @@ class CoordinationSuite:
     @pytest.mark.parametrize("promise", coordination.ALL, ids=lambda promise: promise.name)
     def test_promise(self, promise: benches.Promise, tmp_path: Path) -> None:
         ground = self.bench(tmp_path)
-        if missing := promise.missing(ground):
-            pytest.skip(f"this engine's bench does not declare {missing}")
+        if promise.missing(ground):
+            pytest.skip("promises that are not asked of an engine without the ability")
         self.keep(promise, ground)
 
     def keep(self, promise: benches.Promise, ground: benches.Bench) -> None:
