@@ -245,11 +245,11 @@ def test_a_paused_queue_stands_still(cli):
 
 def test_nodes(cli):
     rows = cli("nodes").rows
-    assert sorted(row[1] for row in rows) == ["gateway", "worker"]
+    assert sorted(row[1] for row in rows) == ["gateway", "registry", "worker"]
     worker = next(row for row in rows if row[1] == "worker")
-    assert worker[5] == "4" and "demo.inspect" in worker[7]
-    assert next(row for row in rows if row[1] == "gateway")[6].startswith("http://127.0.0.1:")
-    assert {node["pid"] for node in cli("nodes", "--json").json["nodes"]} == {int(row[2]) for row in rows}
+    assert worker[8] == "4" and "demo.inspect" in worker[10]
+    assert next(row for row in rows if row[1] == "gateway")[9].startswith("http://127.0.0.1:")
+    assert {node["pid"] for node in cli("nodes", "--json").json["nodes"]} == {int(row[5]) for row in rows}
 
 
 def test_keys(cli, eventually, place):

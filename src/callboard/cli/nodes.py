@@ -16,6 +16,7 @@ async def nodes(*, to: access.Access = access.HERE) -> int:
     """List the live nodes.
 
     A service is active where it says `yes`, and stands by where it says `no`; its epoch grows with each change of hands.
+    That is what each node said last: where a hung one and its successor both say `yes`, the higher epoch answers.
 
     Piped columns: node, role, service, active, epoch, pid, seconds since its start, running, slots, URL, kinds.
     """

@@ -60,6 +60,8 @@ class Board:
         for entry in entries:
             by_office.setdefault(".".join(entry.name.split(".", 2)[:2]), []).append(entry)
         self._entries[folder] = by_office
+        if folder == election.DEPOSED:
+            self._old.add(seam.SESSIONS)  # Word of a session may come later than the mark that names it.
 
     async def _refresh_sessions(self) -> None:
         if seam.SESSIONS not in self._old:

@@ -164,8 +164,9 @@ class Registries(lifecycle.Lifecycle):
             try:
                 await self._join(address)
             except errors.CallboardError as error:
-                why = str(error)
-                self._refusals.warning("a registry cannot be home", code=error.code, registry=address.incarnation, why=why)
+                if not error.retryable:  # Others pass by themselves: it only begins, or is just gone.
+                    why = str(error)
+                    self._refusals.warning("a registry cannot be home", code=error.code, registry=address.incarnation, why=why)
                 continue
             return
 

@@ -71,3 +71,17 @@ async def test_what_could_not_be_read_is_still_to_be_read(ground):
     ground.site.resume()
     assert await seen.view("billing.main") == election.View()
     seen.close()
+
+
+async def test_who_lives_is_asked_again_for_every_new_mark(ground):
+    """Word of a session may come later than the mark that names it: its holder would be believed dead, and not waited for."""
+    session, woken, seen = await made(ground)
+    session.watch = lambda folder, changed: ground.made[0].watch(folder, changed if folder != seam.SESSIONS else woken.clear)
+    mark = election.encode(election.Mark(4, "node-b", 3.0))
+    await session.inner.apply([seam.Create("deposed/cache.main", mark, lasting=True)])
+    assert (await seen.view("cache.main")).sessions == {"node-a"}
+    other = await ground.session("node-b")
+    await other.apply([seam.Create("deposed/billing.main", mark, lasting=True)])
+    await woken.wait()
+    assert (await seen.view("billing.main")).sessions == {"node-a", "node-b"}
+    seen.close()

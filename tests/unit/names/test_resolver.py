@@ -398,13 +398,10 @@ def test_a_registry_that_talks_nonsense_is_passed_over_and_does_not_end_the_sear
         async def babble(call, args):
             return noise
 
-        class Babbler:
-            label = "registry"
-            methods = {name: serving.Method(name, babble) for name in ("lookup", "subscribe", "recipients")}
-            admit = staticmethod(lambda domain, epoch: 0)
-
+        babbler = towns.Hanging("registry")
+        babbler.methods = {name: serving.Method(name, babble) for name in ("lookup", "subscribe", "recipients")}
         bad = await town.node(resolving=False)
-        bad.table.add(Babbler())
+        bad.table.add(babbler)
         town.doors[bad.incarnation] = doors.Door(bad.incarnation, *bad.peers.listening, b"s", ("registry",))
         active = await town.node(towns.Shop())
         epoch = await active.take()

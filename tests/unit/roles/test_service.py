@@ -264,6 +264,17 @@ async def test_a_holder_that_cannot_start_lets_another_one(stand, eventually, mo
     assert not await active(one)
 
 
+async def test_a_node_whose_instance_cannot_start_says_which_and_why(monkeypatch):
+    def start(self) -> None:
+        raise OSError("no database\nat all")
+
+    monkeypatch.setattr(Echo, "start", start)
+    hosted = service.Service(app.services["echo"], clock=clock.SystemClock())
+    with pytest.raises(errors.StartupError, match=r"service echo cannot start: OSError: no database at all: mend its start"):
+        await hosted.start()
+    await hosted.stop()
+
+
 async def test_domains_go_to_their_groups(stand, eventually):
     grouping = groups.Groups.parse(["north=acme", "south=globex"])
     one = await stand(grouping=grouping)

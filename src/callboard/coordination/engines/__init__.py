@@ -15,12 +15,18 @@ def open(url: str, *, session_seconds: float = 3.0) -> seam.Engine:
     """Open an engine. The scheme names an entry point of group `callboard.coordination.engines`, called with the URL and
     `session_seconds`: how long a silent session is to live, as asked for (see `Session.granted_seconds` for what was granted).
 
-    Raises InvalidSetting for a URL that no installed engine knows, or that its engine cannot read.
+    Raises InvalidSetting for a URL that no installed engine knows, or that its engine cannot read, and where a package that the
+    engine needs is missing.
     """
     scheme, colon, _ = url.partition(":")
     found = {point.name: point for point in metadata.entry_points(group=GROUP)}
     if not colon or scheme not in found:
         known = ", ".join(sorted(found))
         raise errors.InvalidSetting(f"coordination {url!r} has no engine: begin the URL with one of {known}")
-    engine: seam.Engine = found[scheme].load()(url, session_seconds=session_seconds)
+    try:
+        make = found[scheme].load()
+    except ModuleNotFoundError as error:
+        mend = f"pip install 'callboard[{scheme}]'" if found[scheme].value.startswith("callboard.") else "install it"
+        raise errors.InvalidSetting(f"coordination by {scheme} needs the package {error.name}: {mend}") from None
+    engine: seam.Engine = make(url, session_seconds=session_seconds)
     return engine

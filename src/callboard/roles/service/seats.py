@@ -117,8 +117,16 @@ class Everywhere:
         return self._instance
 
     async def start(self) -> None:
-        made = instances.Instance(self._declared, self._threads)
-        await made.start()
+        """Raises StartupError: a node without its service is of no use to anybody."""
+        try:
+            made = instances.Instance(self._declared, self._threads)
+            await made.start()
+        except Exception as error:
+            label, said = self._declared.label, " ".join(str(error).split())
+            log.error("the service's start() raised", service=label, exc_info=True)
+            raise errors.StartupError(
+                f"service {label} cannot start: {type(error).__name__}: {said}: mend its start(), or what that needs"
+            ) from None
         self._instance = made
 
     async def end(self, grace_seconds: float) -> None:

@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from callboard import errors
 from callboard.coordination.engines.zookeeper import driver
 
 _PAUSE_SECONDS: Final = 0.05
-"""After a connection that broke while a watch was set."""
+"""After a connection that broke, or a refusal, while a watch was set."""
 
 
 class Folders:
@@ -71,7 +72,7 @@ class Folders:
             fired.clear()
             try:
                 await self._arm(folder, path, watcher)
-            except driver.Interrupted:
+            except (driver.Interrupted, driver.Refused, errors.CoordinationError):
                 fired.set()
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
@@ -81,4 +82,4 @@ class Folders:
         names, _ = await self._driver.ask_all([driver.children(path, watcher), driver.look(path, watcher)])
         if isinstance(names, driver.Refused):
             await self._ensure(folder)
-            await self._driver.ask_all([driver.children(path, watcher)])
+            await self._driver.ask(driver.children(path, watcher))

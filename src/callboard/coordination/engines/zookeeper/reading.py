@@ -37,9 +37,13 @@ class Reader:
         self._headers: dict[str, dict[str, tuple[int, layout.Header]]] = {}
 
     async def names(self, path: str) -> list[str]:
-        """Return the names below a node; none when it is not there. Raises Interrupted."""
+        """Return the names below a node; none when it is not there. Raises Interrupted, Refused."""
         (found,) = await self._driver.ask_all([driver.children(path)])
-        return [] if isinstance(found, driver.Refused) else list(found)
+        if not isinstance(found, driver.Refused):
+            return list(found)
+        if found.code != requests.NO_NODE:
+            raise found  # What there is, is not known: nothing is a statement, too.
+        return []
 
     async def contents(self, paths: Sequence[str]) -> list[requests.Content | None]:
         """Return what nodes hold, None for those that are not there. Raises Interrupted."""
@@ -49,7 +53,7 @@ class Reader:
         return found
 
     async def entries(self, folder: str) -> list[seam.Entry]:
-        """Return a folder's entries by path. Raises Interrupted."""
+        """Return a folder's entries by path. Raises Interrupted, Refused."""
         paths = [f"{folder}/{name}" for name in sorted(await self.names(self._where.folder(folder)))]
         found = dict(zip(paths, await self._look(paths), strict=True))
         there = {path: each for path, each in found.items() if each.header is not None}
