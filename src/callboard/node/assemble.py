@@ -20,7 +20,10 @@ from callboard.node import entries, hosting, layout, wiring
 
 TICK_SECONDS: Final = 0.5
 FACTS_SECONDS: Final = 2.0
-"""How long changed facts may wait until others can read them."""
+"""How long changed facts may wait until others on this machine can read them."""
+SITE_SECONDS: Final = 30.0
+"""The same for the site: a busy worker's facts change all the time, what names are looked up by never does, and each change in
+coordination is a durable write that everybody hears of."""
 
 log = structlog.get_logger()
 
@@ -111,10 +114,13 @@ class Node(lifecycle.Lifecycle):
 
     async def _keep_facts(self, said: bytes) -> None:
         """A task of its own: a slow disk must not hold up the beat."""
+        declared, due = said, self._clock.boot() + SITE_SECONDS * 1e9
         while True:
             await asyncio.sleep(FACTS_SECONDS)
             if (now := self._entry()) != said:
                 with contextlib.suppress(errors.DataUnusable):  # As on a full disk: said again in a moment.
                     await asyncio.to_thread(entries.put, self._session, self._record, now)
-                    await self._wiring.declare(now)
                     said = now
+            if said != declared and self._clock.boot() >= due:
+                await self._wiring.declare(said)
+                declared, due = said, self._clock.boot() + SITE_SECONDS * 1e9

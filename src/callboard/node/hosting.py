@@ -141,8 +141,9 @@ def build(parts: Parts) -> list[Hosted]:
 
 async def roster(lives: sessions.ProcessSessions, session: engine.Session) -> list[engine.Entry]:
     """Return the entries of live nodes: of the site as coordination says, and of this data directory, where some only start."""
-    here = await asyncio.to_thread(lives.entries, layout.NODES)
-    found = {entry.path: engine.Entry(entry.path, entry.body, 0, entry.session) for entry in here}
+    found: dict[str, engine.Entry] = {}
     with contextlib.suppress(errors.CoordinationError):  # Out of reach: those here are listed all the same.
-        found |= {entry.path: entry for entry in await session.entries(names.NODES)}
+        found = {entry.path: entry for entry in await session.entries(names.NODES)}
+    for entry in await asyncio.to_thread(lives.entries, layout.NODES):  # What they say here is newer.
+        found[entry.path] = engine.Entry(entry.path, entry.body, 0, entry.session)
     return [found[path] for path in sorted(found)]

@@ -402,7 +402,8 @@ def test_a_registry_that_talks_nonsense_is_passed_over_and_does_not_end_the_sear
         babbler.methods = {name: serving.Method(name, babble) for name in ("lookup", "subscribe", "recipients")}
         bad = await town.node(resolving=False)
         bad.table.add(babbler)
-        town.doors[bad.incarnation] = doors.Door(bad.incarnation, *bad.peers.listening, b"s", ("registry",))
+        host, port = bad.peers.listening
+        town.doors[bad.incarnation] = doors.Door(bad.incarnation, host, port, b"s", ("registry",))
         active = await town.node(towns.Shop())
         epoch = await active.take()
         caller = await town.node()

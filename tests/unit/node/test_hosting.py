@@ -42,13 +42,13 @@ class Session:
         return self.found
 
 
-async def test_the_roster_is_the_sites_and_what_only_starts_here(tmp_path):
+async def test_the_roster_is_the_sites_and_what_is_said_here_is_newer(tmp_path):
     lives = layout.Layout(tmp_path).sessions()
     session = lives.session(layout.session_name(HEX))
     session.put(f"nodes/{HEX}", b"{}")
     known = [engine.Entry(f"nodes/{HEX}", b'{"port":1}', 7, "x"), engine.Entry("nodes/" + "0" * 32, b'{"port":2}', 8, "y")]
     listed = await hosting.roster(lives, Session(known))
-    assert [(entry.path[-1], entry.body) for entry in listed] == [("0", b'{"port":2}'), ("1", b'{"port":1}')]
+    assert [(entry.path[-1], entry.body) for entry in listed] == [("0", b'{"port":2}'), ("1", b"{}")]
     assert [entry.body for entry in await hosting.roster(lives, Session([]))] == [b"{}"]
     assert [entry.body for entry in await hosting.roster(lives, Session(None))] == [b"{}"]
     session.close()
