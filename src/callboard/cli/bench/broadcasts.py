@@ -18,7 +18,7 @@ from typing import Any, Final
 import uvloop
 
 from callboard.cli.bench import joined, samples
-from callboard.kit import clock, uuid7
+from callboard.kit import clock, telemetry, uuid7
 from callboard.node import layout
 from callboard.rpc import broadcast, doors, peers, serving, sockets
 
@@ -103,4 +103,5 @@ async def stand(data: Path) -> None:
 
 
 if __name__ == "__main__":
+    telemetry.configure("warning", "text")
     uvloop.run(stand(Path(sys.argv[1])))

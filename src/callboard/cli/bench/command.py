@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from callboard import errors
 from callboard.cli import exits, output
 from callboard.cli.bench import backlog, book, broadcasts, calls, failover, idle, latency, machine, stream, web
+from callboard.kit import telemetry
 
 BATCHES: Final = (1, 5, 20, 100, 500, 2_000)
 PARTS: Final = ("latency", "idle", "web", "calls", "failover", "broadcast", "book", "stream", "batches", "backlog")
@@ -36,6 +37,7 @@ def bench(
         raise errors.InvalidInput(f"no such measurement: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     if seconds < 5 or jobs < 1:
         raise errors.InvalidInput("too little to measure: --seconds is 5 at the least, --jobs 1")
+    telemetry.configure("warning", "text")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     figures = _measured(parts or PARTS, seconds, jobs, _quiet if json else _print)
