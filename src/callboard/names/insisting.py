@@ -60,6 +60,8 @@ class Insisting:
         self._tried: set[str] = set()
         self._spent: model.Answer | None = None
         """An answer of which every instance was tried."""
+        self._met: model.Answer | None = None
+        """The last one of which that is true."""
         self._error: errors.CallboardError | None = None
         self._refusals = 0
         self._begun = False
@@ -85,6 +87,9 @@ class Insisting:
 
     def _nobody(self, answer: model.Answer | None) -> None:
         """Nobody is there, or all were tried."""
+        if answer != self._met:
+            self._met = answer
+            self._backoff.succeeded()  # News: who was named just now may be about to serve.
         self._spent = answer
         self._tried.clear()
         if answer is not None and not answer.instances:

@@ -66,6 +66,26 @@ def test_a_call_to_a_name_without_an_active_instance_waits_for_the_next_one_and_
     lived(scenario)
 
 
+def test_one_that_is_named_a_moment_before_it_serves_is_asked_again_soon():
+    """However long the name was without an instance, and however patient those have become who wait."""
+
+    async def scenario(town):
+        _, active, standby, caller = await _billing(town)
+        await caller.call()
+        await active.leave()
+        going = [asyncio.create_task(caller.call(timeout=30)) for _ in range(5)]
+        await asyncio.sleep(8.3)
+        standby.shops[0].refusal = errors.NotActive("begins", ran="no")
+        epoch = await standby.take()
+        await asyncio.sleep(0.03)
+        standby.shops[0].refusal = None
+        served = town.now
+        assert await asyncio.gather(*going) == [["billing", epoch]] * 5
+        assert town.now - served < 0.1
+
+    lived(scenario)
+
+
 def test_a_killed_instance_costs_callers_of_idempotent_methods_no_error():
     async def scenario(town):
         _, active, standby, caller = await _billing(town)
