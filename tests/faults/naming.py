@@ -17,6 +17,8 @@ from callboard.cli.bench import joined
 from callboard.coordination import election, engines
 from callboard.coordination import engine as seam
 from callboard.names import resolver
+from callboard.node import layout
+from callboard.rpc import doors, peers
 from tests.faults import epochs
 from tests.faults.deployment import Deployment, Eventually, Node, boot
 
@@ -98,6 +100,7 @@ class Named(Deployment):
         self._coordination = coordination or f"local://{data}/coordination"
         self._session: seam.Session | None = None
         self._names: resolver.Resolver | None = None
+        self._wire: peers.Peers | None = None
         self._ledger = epochs.Ledger(self.book.file)
         self._gates = itertools.count()
         self._frozen: set[int] = set()
@@ -119,7 +122,7 @@ class Named(Deployment):
         coordination = engines.open(self._coordination)
         self._session = await coordination.session("test")
         try:
-            async with joined.names(self.data) as self._names:
+            async with joined.names(self.data) as self._names, joined.wire(self.data) as self._wire:
                 yield
         finally:
             self.wake()
@@ -160,6 +163,19 @@ class Named(Deployment):
             return False
         return True
 
+    async def refuses(self, node: Node, epoch: int) -> bool:
+        """Whether a node is in reach and refuses what is meant for an epoch."""
+        assert self._wire
+        door = next(each for each in doors.Doors(layout.Layout(self.data).nodes).read() if each.incarnation == node.incarnation)
+        args = msgspec.msgpack.encode({})
+        try:
+            said = await self._wire.request(
+                door.address, label="billing", domain="main", method="who", args=args, epoch=epoch, timeout=1
+            )
+        except errors.CallboardError as error:
+            return isinstance(error, (errors.WrongEpoch, errors.NotActive, errors.LeaseUnconfirmed))
+        raise AssertionError(f"accepted under {epoch}: {said!r}")
+
     @contextlib.asynccontextmanager
     async def callers(self, name: str = "billing", timeout: float = TIMEOUT_SECONDS, count: int = CALLERS) -> AsyncIterator[Seen]:
         """Call the idempotent method of a service all the time meanwhile."""
@@ -192,13 +208,11 @@ class Named(Deployment):
         self._frozen.add(pid)
         return self.kill(pid, signal.SIGSTOP)
 
-    def wake(self) -> int:
-        """Let everybody go on who is stopped; return CLOCK_BOOTTIME just before."""
-        at = boot()
+    def wake(self) -> None:
+        """Let everybody go on who is stopped."""
         while self._frozen:
             with contextlib.suppress(AssertionError, ProcessLookupError):  # It may have died meanwhile.
                 self.kill(self._frozen.pop(), signal.SIGCONT)
-        return at
 
     def new_gate(self) -> Path:
         """Return a file that does not exist: methods wait for it."""
@@ -212,10 +226,6 @@ class Named(Deployment):
     def marked(self, mark: str) -> list[epochs.Line]:
         """Return what methods wrote down under marks that begin so."""
         return [line for line in self.lines() if line.mark.startswith(mark)]
-
-    def asked(self, pid: int, since: int) -> bool:
-        """Whether a process has accepted or refused anything since a time."""
-        return any(line.pid == pid and line.at >= since for line in self.lines())
 
     def faults(self) -> list[str]:
         """Return what was accepted too late."""

@@ -57,9 +57,9 @@ async def test_frozen_until_it_was_replaced(named: Named, coordination: str, mea
         requests += [asyncio.create_task(named.call("charge", mark="charged", timeout=60)) for _ in range(5)]
         await named.eventually(lambda: seen.under_another(epoch), 15)
         gate.touch()
-        woken = named.wake()
+        named.wake()
         said = await asyncio.gather(*requests, return_exceptions=True)
-        await named.eventually(lambda: named.asked(active.pid, woken))
+        await named.eventually(lambda: named.refuses(active, epoch))
     assert all(isinstance(each, LATE) or (isinstance(each, dict) and each["epoch"] > epoch) for each in said), said
     assert all(line.epoch > epoch for line in named.marked("charged"))
     assert not seen.failures and not seen.went_back() and not named.faults()
@@ -74,8 +74,7 @@ async def test_hangs_while_its_session_lives(named: Named, coordination: str, me
             await named.call("hang", gate=str(gate), timeout=0.1)
         await named.eventually(lambda: seen.under_another(epoch), 15)
         gate.touch()
-        woken = named.wake()
-        await named.eventually(lambda: named.asked(active.pid, woken))
+        await named.eventually(lambda: named.refuses(active, epoch))
     assert not seen.failures and not seen.went_back() and not named.faults()
     measured(f"{coordination}: active hangs", seen.longest_gap, 10)
 
