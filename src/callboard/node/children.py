@@ -81,9 +81,11 @@ class Ward:
         return None
 
     def signal(self, number: signal.Signals) -> None:
+        """Send a signal; to one that is dead by now, nothing is sent."""
         self.leaving = True
         self._asked_at = self._asked_at or time.monotonic()
-        processes.send(self._pidfd, number)
+        if self._pidfd >= 0:
+            processes.send(self._pidfd, number)
 
     def close(self) -> None:
         """Stop watching. The process, if it lives, goes on. Allowed twice."""
