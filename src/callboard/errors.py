@@ -26,6 +26,8 @@
     │   ├── StoreFull           store_full           no space left for the store; a retry may help
     │   ├── StoreCorrupt        store_corrupt        the database file is damaged
     │   ├── StoreForeign        store_foreign        the database belongs to another program
+    │   ├── StoreRefused        store_refused        the server does not let this user in, or do this
+    │   ├── StoreUnfit          store_unfit          the server is too old, read-only, or set so that promises break
     │   └── StoreTooNew         store_too_new        written by a newer Callboard
     ├── Unreachable             unreachable          no gateway, or no node, answered at its address; a retry may help
     ├── CallError               call_error           a call to a name went wrong; `data["ran"]` says whether it was begun
@@ -250,6 +252,18 @@ class StoreForeign(StoreError):
     """Raised when the database belongs to another program."""
 
     code = "store_foreign"
+
+
+class StoreRefused(StoreError):
+    """Raised when the server does not let this user in or do this: a password, a database, a privilege."""
+
+    code = "store_refused"
+
+
+class StoreUnfit(StoreError):
+    """Raised when the server is too old, read-only, or set so that promises cannot be kept."""
+
+    code = "store_unfit"
 
 
 class StoreTooNew(StoreError):

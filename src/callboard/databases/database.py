@@ -1,0 +1,189 @@
+"""A database of one or more servers: which of them is used, and connections to it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import pool
+
+from callboard import errors
+from callboard.databases import address, lookout, products
+from callboard.databases.products import Means
+
+GREETING_SECONDS: Final = 0.5
+SILENT_SECONDS: Final = 1.0
+RETURN_SECONDS: Final = 5.0
+"""A server that is preferred is used again when it has been fit for so long; how often it is looked at."""
+
+
+class Database:
+    """The servers of one address. The first fit one, in the order of the URL, is used: by all processes the same."""
+
+    def __init__(self, given: address.Address, product: products.Product) -> None:
+        self.address = given
+        self.product = product
+        self.server: products.Server | None = None
+        """What the server said that was connected to last."""
+        self._silent: dict[address.Host, float] = {}
+        """When servers did not answer while something was in flight."""
+        self._made = threading.local()
+        self._engine = sa.create_engine(
+            product.url, creator=self._take, poolclass=pool.NullPool, pool_reset_on_return=None, **product.engine_options()
+        )
+        self.returns = Returns(self)
+
+    @property
+    def galera(self) -> bool:
+        """Whether it is a Galera cluster: known after the first connection."""
+        return self.server is not None and self.server.galera
+
+    @property
+    def packet_bytes(self) -> int:
+        """The largest statement that the server takes: known after the first connection."""
+        return self.server.packet_bytes if self.server is not None else 1 << 20
+
+    def connect(self) -> sa.Connection:
+        """Connect to the first fit server. `connection.info["host"]` says which it is. Its transactions are READ COMMITTED.
+
+        Each host is tried once. Raises StoreUnavailable when none can be used for now, StoreRefused and StoreUnfit when none
+        can before somebody changes something.
+        """
+        failures: list[errors.StoreError] = []
+        second: tuple[Any, address.Host, products.Server] | None = None
+        for host in self._order():
+            try:
+                raw, server = self._reach(host)
+            except errors.StoreError as error:
+                failures.append(error)
+                continue
+            if not server.reluctant:
+                if second is not None:
+                    second[0].close()
+                return self._adopt(raw, host, server)
+            if second is None:
+                second = raw, host, server
+            else:
+                raw.close()
+        if second is not None:
+            return self._adopt(*second)
+        raise _telling(failures)
+
+    def better(self, host: address.Host) -> bool:
+        """Whether a server that is preferred to `host` has been fit for some time: connect anew to move there."""
+        return host != self.address.hosts[0] and self.returns.due(host, time.monotonic())
+
+    def translated(self, error: BaseException, host: address.Host | None = None) -> errors.StoreError:
+        """Make a driver's error ours, in one line."""
+        product = self.product
+        means = product.means(error)
+        place = self._named(host) if host else self.address.shown
+        mend = product.mend(error)
+        text = f"{place}: {product.told(error)}" + (f": {mend}" if mend else "")
+        return products.ERRORS.get(means, errors.StoreUnavailable)(text)
+
+    def guard(self, raw: Any, host: address.Host) -> lookout.Guard:
+        """Return what lets the lookout cut a connection when its server is frozen or gone."""
+        return lookout.Guard(self.product.descriptor(raw), lambda: self._alive(host))
+
+    def fit(self, host: address.Host) -> bool:
+        """Whether a server could be used now."""
+        try:
+            raw, server = self._reach(host)
+        except errors.StoreError:
+            return False
+        raw.close()
+        return not server.reluctant
+
+    def _order(self) -> list[address.Host]:
+        """The hosts, with those last that have just been silent: waiting for them once more would cost time."""
+        now = time.monotonic()
+        return sorted(self.address.hosts, key=lambda host: now - self._silent.get(host, float("-inf")) < SILENT_SECONDS)
+
+    def _alive(self, host: address.Host) -> bool:
+        """Called in the lookout's thread."""
+        alive = self.product.alive(host)
+        if not alive:
+            self._silent[host] = time.monotonic()
+        return alive
+
+    def _reach(self, host: address.Host) -> tuple[Any, products.Server]:
+        product = self.product
+        if not product.greets(host, GREETING_SECONDS):
+            raise errors.StoreUnavailable(f"{self._named(host)} does not answer: is it running?")
+        raw = None
+        try:
+            raw = product.connect(host)
+            with self.guard(raw, host):
+                server = product.examine(raw)
+                if server.away or server.unfit:
+                    kind = errors.StoreUnavailable if server.away else errors.StoreUnfit
+                    raise kind(f"{self._named(host)}: {server.away or server.unfit}")
+                product.prepare(raw, server)
+        except Exception as error:
+            if raw is not None:
+                raw.close()
+            if isinstance(error, errors.CallboardError) or product.means(error) is Means.BUG:
+                raise
+            raise self.translated(error, host) from None
+        return raw, server
+
+    def _named(self, host: address.Host) -> str:
+        return f"{self.address.scheme} at {address.written(host)}"
+
+    def _adopt(self, raw: Any, host: address.Host, server: products.Server) -> sa.Connection:
+        self._made.raw = raw
+        try:
+            with self.guard(raw, host):
+                on = self._engine.connect()
+        except BaseException as error:
+            raw.close()
+            cause = getattr(error, "orig", error)
+            if isinstance(cause, Exception) and self.product.means(cause) is not Means.BUG:
+                raise self.translated(cause, host) from None
+            raise
+        on.info["host"] = host
+        on.info["token"] = self.product.token(raw)
+        self.server = server
+        return on
+
+    def _take(self) -> Any:
+        raw, self._made.raw = self._made.raw, None
+        return raw
+
+
+class Returns:
+    """Notices when a preferred server is fit again. It is looked at in the lookout's thread."""
+
+    def __init__(self, of: Database) -> None:
+        self._of = of
+        self._looked = float("-inf")
+        self._fit_since: dict[address.Host, float] = {}
+
+    def due(self, host: address.Host, now: float) -> bool:
+        """Whether a server that is preferred to `host` has been fit for long enough. Has it looked at when that was long ago."""
+        if now - self._looked >= RETURN_SECONDS:
+            self._looked = now
+            lookout.shared.errand(self, lambda: self.look(host, time.monotonic()))
+        return any(now - self._fit_since[each] >= RETURN_SECONDS for each in self._preferred(host) if each in self._fit_since)
+
+    def look(self, host: address.Host, now: float) -> None:
+        """Look at the servers that are preferred to `host`."""
+        for each in self._preferred(host):
+            if self._of.fit(each):
+                self._fit_since.setdefault(each, now)
+            else:
+                self._fit_since.pop(each, None)
+
+    def _preferred(self, host: address.Host) -> tuple[address.Host, ...]:
+        hosts = self._of.address.hosts
+        return hosts[: hosts.index(host)]
+
+
+def _telling(failures: list[errors.StoreError]) -> errors.StoreError:
+    """The error that stands for those of all hosts: one that passes by itself, if any does."""
+    passing = [each for each in failures if each.retryable]
+    first = (passing or failures)[0]
+    return type(first)("; ".join(each.message for each in passing or failures[:1]), **first.data)
