@@ -1,15 +1,16 @@
 # Every target sets up what it needs in .venv. Nothing else has to be installed but Python 3.11 or later with venv, make and git.
-# Tests against real servers (ZooKeeper) run where `make engines` has installed them, and are listed as not run where it has not.
+# Tests against real servers (ZooKeeper, MariaDB, Galera, PostgreSQL) run where `make engines` has installed them, and are listed as
+# not run where it has not.
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test engines check format docs faults soak bench wheel clean
+.PHONY: help demo test engines check format docs faults soak bench bench-engines wheel clean
 
 help:  ## Print what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: apt-get install python3, or say make PYTHON=python3.12" >&2; exit 1; }
@@ -27,6 +28,8 @@ test: check  ## Everything that CI runs: the checks, then all tests
 
 engines: $(READY)  ## Install the servers that tests start privately (Debian and Ubuntu, as root)
 	@$(BIN)/python -m callboard.testing.engines install
+	@$(BIN)/python -c 'import MySQLdb' 2>/dev/null || { echo "Building MySQL's driver (once)"; \
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mysql]'; }
 
 check: $(READY)  ## Lint, format, types, and the floors of the house
 	$(BIN)/ruff check .
@@ -50,6 +53,9 @@ soak: $(READY)  ## Random operations against the models, thousands of simulated 
 
 bench: $(READY)  ## Measure this machine: figures, bench-results/bench.json and bench.png
 	@$(BIN)/callboard bench --out bench-results --seconds 300
+
+bench-engines: $(READY)  ## Measure server databases beside their own limits: half an hour
+	@$(BIN)/callboard bench-engines --out bench-results
 
 wheel: $(READY)  ## Build the wheel into dist/
 	@$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -1,5 +1,6 @@
 """What all tests share: a data directory, waiting with a deadline, private servers, and an honest account at the end of what
-was not run. With CALLBOARD_TEST_ALL_ENGINES=1, as CI has it, a run that lacks a server fails."""
+was not run. With CALLBOARD_TEST_ALL_ENGINES=1, as CI has it, a run that lacks a server fails; so does a whole run that saw
+other promises kept than README's table shows."""
 
 from __future__ import annotations
 
@@ -13,11 +14,15 @@ from typing import Protocol
 
 import pytest
 
+from callboard.testing.engines import galera as galeras
+from callboard.testing.engines import mariadb as mariadbs
+from callboard.testing.engines import postgresql as postgresqls
 from callboard.testing.engines import zookeeper as zookeepers
+from tests.conformance import table
 
 POLL_SECONDS = 0.01
 INSTALL = "make engines"
-SHARED = ("zookeeper",)
+SHARED = ("zookeeper", "mariadb", "galera", "postgresql")
 """Fixtures of servers that are started once: all tests that use one run in the same worker."""
 
 
@@ -70,15 +75,80 @@ def zookeeper(private_zookeeper: zookeepers.Ensemble) -> Iterator[zookeepers.Ens
     private_zookeeper.start()
 
 
+@pytest.fixture(scope="session")
+def private_mariadb() -> Iterator[mariadbs.MariaDb]:
+    if reason := mariadbs.installed() or mariadbs.driver():
+        pytest.skip(f"needs MariaDB ({reason}): {INSTALL}")
+    with mariadbs.MariaDb() as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb(private_mariadb: mariadbs.MariaDb) -> Iterator[mariadbs.MariaDb]:
+    """A MariaDB server that serves. A test may do to it what it likes; after it it serves again, set as it was."""
+    yield private_mariadb
+    private_mariadb.mend()
+
+
+@pytest.fixture
+def mariadb_database(mariadb: mariadbs.MariaDb) -> str:
+    """The URL of a new empty database."""
+    return mariadb.database()
+
+
+@pytest.fixture(scope="session")
+def private_galera() -> Iterator[galeras.Cluster]:
+    if reason := galeras.installed() or mariadbs.driver():
+        pytest.skip(f"needs Galera ({reason}): {INSTALL}")
+    with galeras.Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def galera(private_galera: galeras.Cluster) -> Iterator[galeras.Cluster]:
+    """A Galera cluster of three servers that all serve. A test may do to them what it likes; after it they serve again."""
+    yield private_galera
+    private_galera.mend()
+
+
+@pytest.fixture
+def galera_database(galera: galeras.Cluster) -> str:
+    """The URL of a new empty database, with all hosts."""
+    return galera.database()
+
+
+@pytest.fixture(scope="session")
+def private_postgresql() -> Iterator[postgresqls.PostgreSql]:
+    if reason := postgresqls.installed():
+        pytest.skip(f"needs PostgreSQL ({reason}): {INSTALL}")
+    with postgresqls.PostgreSql() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql(private_postgresql: postgresqls.PostgreSql) -> Iterator[postgresqls.PostgreSql]:
+    """A PostgreSQL server that serves. A test may do to it what it likes; after it it serves again."""
+    yield private_postgresql
+    private_postgresql.mend()
+
+
+@pytest.fixture
+def postgresql_database(postgresql: postgresqls.PostgreSql) -> str:
+    """The URL of a new empty database."""
+    return postgresql.database()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
+    parser.addoption("--renew", action="store_true", help="write README's table of the promises that engines keep")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        for name in set(SHARED) & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(name))
+        shared = [name for name in SHARED if name in _asked(item)]
+        if shared:  # One group: of a second server that it asks for there may be two.
+            item.add_marker(pytest.mark.xdist_group(shared[0]))
     if not config.getoption("--long"):
         skip = pytest.mark.skip(reason="takes minutes: make faults, make soak")
         for item in items:
@@ -86,10 +156,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(skip)
 
 
+def _asked(item: pytest.Item) -> set[object]:
+    """The fixtures of a test, and those that its parameters name."""
+    callspec = getattr(item, "callspec", None)
+    named = callspec.params.values() if callspec else ()
+    return {*getattr(item, "fixturenames", ()), *(value for value in named if isinstance(value, str))}
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell what was measured, and what was not run."""
     _tell_figures(terminalreporter)
     _tell_skips(terminalreporter)
+    _tell_promises(terminalreporter)
 
 
 def _tell_figures(terminalreporter: pytest.TerminalReporter) -> None:
@@ -119,8 +197,32 @@ def _tell_skips(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and _lacking(reporter) and session.exitstatus == pytest.ExitCode.OK:
+    if reporter is None:
+        return
+    if (found := _promises(reporter)) and session.config.getoption("--renew"):
+        table.renew(found)
+    if session.exitstatus == pytest.ExitCode.OK and (_lacking(reporter) or _untold(reporter)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _promises(terminalreporter: pytest.TerminalReporter) -> table.Seen | None:
+    """What became of the shipped suites' promises; None when some were not asked."""
+    kinds = ("passed", "failed", "error", "skipped")
+    found = table.seen((kind, report) for kind in kinds for report in terminalreporter.stats.get(kind, []))
+    return found if table.whole(found) else None
+
+
+def _untold(terminalreporter: pytest.TerminalReporter) -> bool:
+    """Whether README's table shows something else than this run saw."""
+    found = _promises(terminalreporter)
+    return found is not None and table.differs(found)
+
+
+def _tell_promises(terminalreporter: pytest.TerminalReporter) -> None:
+    if _untold(terminalreporter):
+        terminalreporter.write_line(
+            f"failed: README's table of the engines shows other promises kept than this run saw: {table.RENEW}"
+        )
 
 
 def _not_run(terminalreporter: pytest.TerminalReporter) -> Counter[str]:

@@ -1,7 +1,8 @@
 """Installs the products that tests start servers of: on Debian and Ubuntu, with apt-get, only what is missing.
 
 Nothing is asked, and no service is set up: the packages bring programs, tests start them. Elsewhere it says what to install
-by hand. A product is installed when its own module says so, wherever it came from.
+by hand. A product is installed when its own module says so, wherever it came from. MySQL's driver comes with pip, which
+builds it: the last two are what that needs, where it is not there yet.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from callboard.testing.engines import zookeeper
+from callboard.testing.engines import galera, haproxy, mariadb, postgresql, zookeeper
 
 
 class Product(msgspec.Struct, frozen=True):
@@ -24,7 +25,15 @@ class Product(msgspec.Struct, frozen=True):
     packages: tuple[str, ...]
 
 
-PRODUCTS = (Product("zookeeper", zookeeper.installed, zookeeper.PACKAGES),)
+PRODUCTS = (
+    Product("zookeeper", zookeeper.installed, zookeeper.PACKAGES),
+    Product("mariadb", mariadb.installed, mariadb.PACKAGES),
+    Product("galera", galera.installed, galera.PACKAGES),
+    Product("haproxy", haproxy.installed, haproxy.PACKAGES),
+    Product("postgresql", postgresql.installed, postgresql.PACKAGES),
+    Product("tools to build mysqlclient", mariadb.driver_installable, mariadb.DRIVER_PACKAGES),
+    Product("headers to build mysqlclient", mariadb.headers, mariadb.HEADERS_PACKAGES),
+)
 
 
 def missing() -> list[tuple[Product, str]]:

@@ -1,4 +1,4 @@
-"""One server process of a test: started in a session of its own, stopped, killed, frozen, by its identity alone.
+"""One server of a test: started in a session of its own, stopped, killed, frozen, with all that it started, by identity alone.
 
 Knows nothing of products. Also: free ports, and waiting until something is true.
 """
@@ -6,17 +6,20 @@ Knows nothing of products. Also: free ports, and waiting until something is true
 from __future__ import annotations
 
 import os
+import pwd
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
 
 from callboard.node import processes
-from callboard.testing.engines import ground
+from callboard.testing.engines import ground, trees
 
 T = TypeVar("T")
 _PORTS = range(20_000, 32_000)
@@ -24,13 +27,17 @@ _PORTS = range(20_000, 32_000)
 
 
 class Server:
-    """A process that writes its output to `DIRECTORY/NAME.log`."""
+    """A process that writes its output to `DIRECTORY/NAME.log`; of another account when root is refused."""
 
-    def __init__(self, directory: Path, name: str, command: Sequence[str]) -> None:
+    farewell = signal.SIGTERM
+    """What asks it to end, now, whoever is connected."""
+
+    def __init__(self, directory: Path, name: str, command: Sequence[str], *, account: str | None = None) -> None:
         self.name = name
         self.log = directory / f"{name}.log"
+        self.command = list(command)
+        self.account = account
         self._directory = directory
-        self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -38,38 +45,55 @@ class Server:
         """Whether it exists, frozen or not."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def identity(self) -> processes.Process | None:
+        """Which process it is; None when it does not run."""
+        if self._process is None or self._process.poll() is not None:
+            return None
+        return processes.identified(self._process.pid)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it was stopped where it is."""
+        process = self.identity
+        status = None if process is None else processes.status(process.pid)
+        return status is not None and status.state == "T"
+
     def start(self) -> None:
         """Start it, if it does not run."""
         if self.running:
             return
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._directory, start_new_session=True
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **self.surroundings()
             )
         ground.write_down(self._directory, self.name, processes.identified(self._process.pid))
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if it runs."""
+        """Send a signal to it, not to what it started, if it runs."""
         if self._process is not None and self._process.poll() is None:
             os.kill(self._process.pid, number)
 
     def freeze(self) -> None:
-        """Stop it where it is (SIGSTOP): its connections stay open, nothing answers."""
-        self.signal(signal.SIGSTOP)
+        """Stop all of it where it is (SIGSTOP): its connections stay open, nothing answers."""
+        if (process := self.identity) is not None:
+            trees.freeze(process)
 
     def cont(self) -> None:
         """Let it go on."""
-        self.signal(signal.SIGCONT)
+        if (process := self.identity) is not None:
+            trees.cont(process)
 
     def kill(self) -> None:
-        """Kill it as a crash does, frozen or not; wait for its end."""
-        self.signal(signal.SIGKILL)
+        """Kill all of it as a crash does, frozen or not; wait for its end."""
+        if (process := self.identity) is not None:
+            trees.kill(process)
         self._wait(seconds=5)
 
     def stop(self, seconds: float = 5) -> None:
-        """Ask it to end (SIGTERM), kill it after `seconds`."""
+        """Ask it to end, kill it after `seconds`."""
         self.cont()
-        self.signal(signal.SIGTERM)
+        self.signal(self.farewell)
         try:
             self._wait(seconds)
         except subprocess.TimeoutExpired:
@@ -79,9 +103,55 @@ class Server:
         """The end of its output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
+    def surroundings(self) -> dict[str, Any]:
+        """Where and as whom its programs run: arguments of `subprocess`."""
+        return surroundings(self._directory, self.account)
+
     def _wait(self, seconds: float) -> None:
         if self._process is not None:
             self._process.wait(seconds)
+
+
+class Stood(Protocol):
+    """What a `with` starts and closes."""
+
+    def start(self) -> None:
+        """Start what does not run, wait until it serves."""
+
+    def close(self) -> None:
+        """Kill it and remove its data. Allowed twice."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def surroundings(directory: Path, account: str | None) -> dict[str, Any]:
+    """Return the arguments of `subprocess` that run a program in this directory, as that account (None: as ourselves)."""
+    if account is None:
+        return {"cwd": directory}
+    entry = pwd.getpwnam(account)
+    return {"cwd": directory, "user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+def program(name: str) -> str | None:
+    """Return the path of a server's program, which may stand where only root looks."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
+
+
+def found(name: str) -> str:
+    """Return the path of a program; FileNotFoundError when it is not installed."""
+    path = program(name)
+    if path is None:
+        raise FileNotFoundError(f"there is no {name}")
+    return path
 
 
 def free_ports(count: int) -> list[int]:

@@ -76,3 +76,56 @@ def test_a_pid_that_was_given_away_is_left_alone(tmp_path):
     ground.write_down(directory, "innocent", processes.Process(os.getpid(), 1))
     ground.clear(directory)
     assert not directory.exists()
+
+
+def test_a_template_is_made_once(tmp_path):
+    made = []
+
+    def make(directory: Path) -> None:
+        made.append(directory)
+        (directory / "data").write_text("whole")
+
+    first, second = ground.Ground(), ground.Ground()
+    kept = first.template("thing-1", make)
+    assert second.template("thing-1", make) == kept and len(made) == 1
+    assert (second.copied(kept, "copy") / "data").read_text() == "whole"
+    first.clear()
+    second.clear()
+    assert [path.name for path in kept.parent.iterdir()] == ["template-thing-1"]
+
+
+def test_of_two_who_make_a_template_one_prevails():
+    first, second = ground.Ground(), ground.Ground()
+
+    def make(directory: Path) -> None:
+        if directory.parent == first.directory:
+            second.template("thing-1", make)
+        (directory / "maker").write_text(directory.parent.name)
+
+    kept = first.template("thing-1", make)
+    assert (kept / "maker").read_text() == second.directory.name
+    first.clear()
+    second.clear()
+
+
+def test_what_was_not_finished_is_no_template():
+    made = ground.Ground()
+
+    def make(directory: Path) -> None:
+        raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError):
+        made.template("thing-1", make)
+    assert not (made.directory.parent / "template-thing-1").exists()
+    made.clear()
+
+
+def test_another_recipe_has_another_mark():
+    assert ground.recipe("a", "b") == ground.recipe("a", "b") != ground.recipe("ab")
+
+
+def test_accounts_matter_to_root_alone(monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert ground.account("root") == "root" and ground.known("root") and not ground.known("no such account")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert ground.account("root") is None and ground.known("no such account")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from callboard.testing.engines import packages, zookeeper
+from callboard.testing.engines import galera, haproxy, mariadb, packages, postgresql, zookeeper
 
 COMMAND = [sys.executable, "-m", "callboard.testing.engines"]
 FAKE = """#!/bin/sh
@@ -69,6 +69,7 @@ def test_a_failing_installer_is_told(missing, asked, monkeypatch, capsys):
 
 def test_the_command_lists_and_explains_itself():
     ran = subprocess.run([*COMMAND, "list"], capture_output=True, text=True)
+    assert len(ran.stdout.splitlines()) == len(packages.PRODUCTS)
     assert ran.stdout.startswith("zookeeper: ") and ran.returncode in (0, 1)
     assert "install | list" in subprocess.run(COMMAND, capture_output=True, text=True).stderr
 
@@ -82,3 +83,52 @@ def test_zookeeper_says_what_it_lacks(monkeypatch, tmp_path):
     assert zookeeper.installed() == f"{tmp_path}/zookeeper.jar is missing"
     (tmp_path / "zookeeper.jar").write_text("")
     assert zookeeper.installed() is None
+
+
+def test_databases_say_which_program_they_lack(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("callboard.testing.engines.servers.program", lambda name: None)
+    monkeypatch.setattr(postgresql, "_HOME", tmp_path)
+    assert mariadb.installed() == galera.installed() == "there is no mariadbd"
+    assert postgresql.installed() == "there is no postgres"
+    assert haproxy.installed() == "there is no haproxy"
+
+
+def test_databases_say_which_account_they_lack(monkeypatch):
+    monkeypatch.setattr("callboard.testing.engines.servers.program", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("callboard.testing.engines.ground.known", lambda name: False)
+    assert mariadb.installed() == "there is no user mysql"
+    assert postgresql.installed() == "there is no user postgres"
+
+
+def test_galera_says_what_it_lacks_beside_the_server(monkeypatch, tmp_path):
+    monkeypatch.setattr(mariadb, "installed", lambda: None)
+    monkeypatch.setattr(galera, "_PROVIDERS", (tmp_path / "provider.so",))
+    monkeypatch.setattr("callboard.testing.engines.servers.program", lambda name: None)
+    assert galera.installed() == "Galera's library is missing"
+    (tmp_path / "provider.so").write_text("")
+    assert galera.installed() == "there is no rsync"
+
+
+def test_the_newest_postgresql_is_taken(monkeypatch, tmp_path):
+    for version in ("9.6", "13", "15"):
+        (tmp_path / version / "bin").mkdir(parents=True)
+        (tmp_path / version / "bin" / "postgres").write_text("")
+    monkeypatch.setattr(postgresql, "_HOME", tmp_path)
+    assert postgresql._program("postgres") == f"{tmp_path}/15/bin/postgres"
+
+
+def test_what_builds_the_driver_is_needed_until_it_is_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(mariadb, "driver", lambda: None)
+    assert mariadb.driver_installable() is None and mariadb.headers() is None
+    monkeypatch.setattr(mariadb, "driver", lambda: "it is missing")
+    assert mariadb.driver_installable() == "there is no gcc"
+    (tmp_path / "gcc").symlink_to("/bin/true")
+    (tmp_path / "pkg-config").symlink_to("/bin/false")
+    assert mariadb.driver_installable() == "MariaDB's client library is missing"
+    (tmp_path / "pkg-config").unlink()
+    (tmp_path / "pkg-config").symlink_to("/bin/true")
+    assert mariadb.driver_installable() is None
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": str(tmp_path)})
+    assert mariadb.headers() == "Python.h is missing"
