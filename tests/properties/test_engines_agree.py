@@ -1,4 +1,4 @@
-"""Random units and questions to the memory engine and to the SQLite engine: both must say the same, and hold the same.
+"""Random units and questions to the memory engine and to each durable engine: both must say the same, and hold the same.
 
 Operations are drawn as words (which job, whether by its owner, how it ends) and made real with what the memory engine
 holds at that moment, so that most guards hold and some do not.
@@ -6,22 +6,23 @@ holds at that moment, so that most guards hold and some do not.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
-from hypothesis import settings
+from hypothesis import settings, stateful
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from callboard.jobs import engine as seam
-from callboard.jobs import model, states
+from callboard.jobs import engines, model, states
 from callboard.jobs.engines import memory, sqlite
 from callboard.jobs.model import State
 from callboard.kit import clock
 from callboard.testing.conformance.jobs import bench
+from tests.conformance import emptying
 
 DOMAINS = ("main", "acme", "team.acme")
 QUEUES = ("default", "images")
@@ -197,17 +198,21 @@ filters = st.builds(
 class EnginesAgree(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.mkdtemp(prefix="callboard-agree-")
         self.left = bench.Bench(lambda: memory.open("memory:"))
-        self.right = bench.Bench(lambda: sqlite.open(f"sqlite://{self.folder}/jobs.db"))
+        self.right = self.new_store()
         self.world = World(self.left)
+
+    def new_store(self) -> bench.Bench:
+        """Return the other engine, with nothing in its store."""
+        folder = tempfile.TemporaryDirectory(prefix="callboard-agree-")
+        weakref.finalize(self, folder.cleanup)
+        return bench.Bench(lambda: sqlite.open(f"sqlite://{folder.name}/jobs.db"))
 
     def teardown(self) -> None:
         self.right.reopen()
         self.same_everything()
         self.left.__exit__(None, None, None)
         self.right.__exit__(None, None, None)
-        shutil.rmtree(self.folder)
 
     @initialize()
     def begin_with_work(self) -> None:
@@ -257,3 +262,25 @@ def _ordered(result: seam.Result) -> seam.Result:
 
 TestEnginesAgree = EnginesAgree.TestCase
 TestEnginesAgree.settings = settings(stateful_step_count=20, max_examples=settings().max_examples * 3 // 5)
+
+
+def agrees(url: str) -> None:
+    """Try a database: fewer examples, since each step is several round trips to a server."""
+
+    class Databases(EnginesAgree):
+        def new_store(self) -> bench.Bench:
+            emptying.emptied(url)
+            return bench.Bench(lambda: engines.open(url))
+
+    engines.open(url).close()
+    stateful.run_state_machine_as_test(
+        Databases, settings=settings(stateful_step_count=15, max_examples=settings().max_examples // 8)
+    )
+
+
+def test_mariadb_agrees(mariadb_database):
+    agrees(mariadb_database)
+
+
+def test_postgresql_agrees(postgresql_database):
+    agrees(postgresql_database)

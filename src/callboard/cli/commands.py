@@ -18,6 +18,8 @@ AROUND: Final = cyclopts.Group("Around", sort_key=4)
 COMMANDS: Final[tuple[tuple[str, cyclopts.Group, str, str], ...]] = (
     ("up", DEPLOYMENT, "callboard.cli.deployment:up", "Start Callboard on this machine."),
     ("down", DEPLOYMENT, "callboard.cli.deployment:down", "Stop what 'up' started; running jobs get their grace time."),
+    ("check", DEPLOYMENT, "callboard.cli.stores:check", "Tell whether a store's server is fit."),
+    ("migrate", DEPLOYMENT, "callboard.cli.stores:migrate", "Bring a store's schema to this version."),
     ("nodes", DEPLOYMENT, "callboard.cli.nodes:nodes", "List the live nodes."),
     ("submit", JOBS, "callboard.cli.submit:submit", "Submit a job."),
     ("jobs", JOBS, "callboard.cli.jobs:jobs", "List jobs, newest first."),
@@ -31,6 +33,7 @@ COMMANDS: Final[tuple[tuple[str, cyclopts.Group, str, str], ...]] = (
     ("broadcast", CALLS, "callboard.cli.calls:broadcast", "Call every instance of a role or a service."),
     ("demo", AROUND, "callboard.cli.demo.command:demo", "Watch nothing get lost, on your own files."),
     ("bench", AROUND, "callboard.cli.bench.command:bench", "Measure this machine."),
+    ("bench-engines", AROUND, "callboard.cli.bench.engines:bench_engines", "Measure server databases beside their limit."),
     ("version", AROUND, "callboard.cli.version:version", "Print the version."),
 )
 """Name, group in the help, where its function is, and what the help says of it."""

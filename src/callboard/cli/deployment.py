@@ -73,6 +73,7 @@ def up(
     port: Annotated[int | None, Parameter(help="TCP port of the first gateway. [8321]")] = None,
     data: Data = None,
     store: Annotated[str | None, Parameter(help="URL of the store. [sqlite in the data directory]")] = None,
+    coordination: Annotated[str | None, Parameter(help="URL of the coordination. [local, in the data directory]")] = None,
     config: Annotated[Path | None, Parameter(help="Settings file. [callboard.toml here, or $CALLBOARD_CONFIG]")] = None,
     set: Annotated[tuple[str, ...], Parameter(help="Any other setting, as name=value.")] = (),
     detach: Annotated[bool, Parameter(help="Return once it is up, and leave it running.")] = False,
@@ -93,6 +94,7 @@ def up(
         "gateway.port": port,
         "data": data,
         "store.url": store,
+        "coordination.url": coordination,
     }
     given = configuration.load(config, flags)
     if detach:

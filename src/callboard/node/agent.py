@@ -179,7 +179,7 @@ class Agent(lifecycle.Lifecycle):
         if not store.abilities.shared:
             store.close()
             raise errors.Unsupported(
-                f"store {self._settings.store_url} lives in one process alone: name one that several can open, like sqlite:///…"
+                f"a {store.name} store lives in one process alone: name one that several can open, like sqlite:///…"
             )
         served = await self._entered(hub.Hub())
         self._open.callback(self._layout.hub.unlink, missing_ok=True)

@@ -22,7 +22,7 @@ def open(url: str, *, session_seconds: float = 3.0) -> seam.Engine:
     found = {point.name: point for point in metadata.entry_points(group=GROUP)}
     if not colon or scheme not in found:
         known = ", ".join(sorted(found))
-        raise errors.InvalidSetting(f"coordination {url!r} has no engine: begin the URL with one of {known}")
+        raise errors.InvalidSetting(f"coordination {scheme + colon!r:.80} has no engine: begin the URL with one of {known}")
     try:
         make = found[scheme].load()
     except ModuleNotFoundError as error:

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from callboard.jobs.engines.sqlite import engine, files
+from callboard.jobs import engines
+from callboard.jobs.engines.sqlite import engine, files, schema
 
 
 def open(url: str) -> engine.SqliteEngine:
@@ -17,3 +18,9 @@ def open(url: str) -> engine.SqliteEngine:
     path = files.path_of(url)
     files.prepare(path)
     return engine.SqliteEngine(path)
+
+
+def migrate(url: str) -> engines.Migrated:
+    """Make sure that the file has this version's schema: there is only one so far. Raises as `open`."""
+    files.prepare(files.path_of(url))
+    return engines.Migrated(schema.VERSION, schema.VERSION, schema.MIN_READER)

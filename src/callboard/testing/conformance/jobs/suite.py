@@ -27,9 +27,13 @@ class JobEngineSuite:
         return engines.open(url)
 
     @pytest.fixture
-    def ground(self, tmp_path: Path) -> Iterator[bench.Bench]:
-        url = self.url.format(path=tmp_path)
-        with bench.Bench(lambda: self.open(url), url) as ground:
+    def store(self, tmp_path: Path) -> str:
+        """The URL of a new store. Override it where a directory is not enough."""
+        return self.url.format(path=tmp_path)
+
+    @pytest.fixture
+    def ground(self, store: str) -> Iterator[bench.Bench]:
+        with bench.Bench(lambda: self.open(store), store) as ground:
             yield ground
 
     @pytest.mark.parametrize("promise", jobs.ALL, ids=lambda promise: promise.name)

@@ -1,0 +1,97 @@
+"""The engine: two lines to one database, one that writes and one that reads, and a dialect."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+import sqlalchemy
+
+from callboard.databases import database, line
+from callboard.jobs import engine as seam
+from callboard.jobs import model
+from callboard.jobs.engines.sql import dialect as dialects
+from callboard.jobs.engines.sql import reads, routes, writes
+
+T = TypeVar("T")
+
+CLAIMED_BOUND: Final = 100_000
+
+
+class SqlEngine:
+    """See `callboard.jobs.engine.Engine`. Any number of processes and machines may open one database; its tables are there."""
+
+    abilities = seam.Abilities(durable=True, shared=True, transactional_submit=True)
+
+    def __init__(self, at: database.Database, dialect: dialects.Dialect) -> None:
+        self.name = dialect.name
+        self._dialect = dialect
+        self._writer = line.Line(at, session=dialect.session)
+        self._reader = line.Line(at, session=dialect.session)
+        self._reading = threading.Lock()
+        self._routes = routes.Routes(dialect)
+        self._claimed: writes.Claimed = {}
+        self._slot = random.randrange(writes.OWN_SLOTS)
+
+    def apply(self, units: Sequence[seam.Unit]) -> list[seam.UnitResult]:
+        if not units:
+            return []
+        domains, keys = self._routes.lacking(units)
+        if domains or keys:
+            self._writer.transact(lambda on: self._routes.make(on, domains, keys))
+            self._writer.transact(self._routes.refresh)
+        results, ended = self._writer.transact(lambda on: self._apply(on, units))
+        for key in ended:
+            self._claimed.pop(key, None)
+        if len(self._claimed) > CLAIMED_BOUND:
+            self._claimed.clear()
+        return results
+
+    def _apply(
+        self, on: sqlalchemy.Connection, units: Sequence[seam.Unit]
+    ) -> tuple[list[seam.UnitResult], list[tuple[str, bytes]]]:
+        work = writes.Writes(on, self._dialect, self._routes, self._claimed, self._slot)
+        results = work.apply(units)
+        if work.alone:
+            self._writer.alone(on)
+        return results, work.ended
+
+    def _read(self, question: Callable[[reads.Reads], T]) -> T:
+        with self._reading:
+            return self._reader.read(lambda on: question(reads.Reads(on, self._routes)))
+
+    def get(self, keys: Sequence[tuple[str, bytes]]) -> list[model.Job | None]:
+        return self._read(lambda on: on.get(keys))
+
+    def states(self, keys: Sequence[tuple[str, bytes]]) -> list[tuple[model.State, int] | None]:
+        return self._read(lambda on: on.states(keys))
+
+    def attempt_errors(self, domain: str, id: bytes) -> list[model.AttemptError]:
+        return self._read(lambda on: on.attempt_errors(domain, id))
+
+    def find(self, filter: seam.Filter, limit: int, cursor: bytes | None = None) -> seam.Page:
+        return self._read(lambda on: on.find(filter, limit, cursor))
+
+    def counts(self, domain: str, subtree: bool = False) -> list[model.Count]:
+        return self._read(lambda on: on.counts(domain, subtree))
+
+    def ready(self, takes: Sequence[seam.Take], now: int) -> bool:
+        return self._read(lambda on: on.ready(takes, now))
+
+    def claimants(self) -> list[tuple[bytes, int]]:
+        return self._read(lambda on: on.claimants())
+
+    def documents(self, domain: str, prefix: str) -> list[model.Document]:
+        return self._read(lambda on: on.documents(domain, prefix))
+
+    def document(self, domain: str, path: str) -> model.Document:
+        return self._read(lambda on: on.document(domain, path))
+
+    def domains(self) -> list[str]:
+        return self._read(lambda on: on.domains())
+
+    def close(self) -> None:
+        self._writer.close()
+        self._reader.close()

@@ -1,0 +1,110 @@
+"""The dictionaries of domains and routes, cached: numbers to names and back. Both tables only grow.
+
+Numbers are given in transactions of their own, before the one that needs them: what was rolled back takes none along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy
+
+from callboard.jobs import engine as seam
+from callboard.jobs import model
+from callboard.jobs.engines.sql import dialect as dialects
+from callboard.jobs.engines.sql import schema, texts
+
+RouteKey = tuple[str, str, model.Lane, str, int]
+"""(domain, queue, lane, kind, version)"""
+
+
+class Routes:
+    """What one engine knows of the dictionaries. Its two threads may use it at once: entries are added, never changed."""
+
+    def __init__(self, dialect: dialects.Dialect) -> None:
+        self.domains: dict[str, int] = {}
+        self._by_number: dict[int, schema.Route] = {}
+        self._by_key: dict[RouteKey, int] = {}
+        self._dialect = dialect
+
+    def refresh(self, on: sqlalchemy.Connection) -> None:
+        """Learn what others added."""
+        for number, name in texts.run(on, "SELECT domain, name FROM callboard_domains"):
+            self.domains[name] = number
+        names = {number: name for name, number in list(self.domains.items())}
+        for row in texts.run(on, "SELECT route, domain, queue, lane, kind, version FROM callboard_routes"):
+            number, domain, queue, lane, kind, version = row
+            if number not in self._by_number:
+                route = schema.Route(number, domain, names[domain], queue, model.Lane(lane), kind, version)
+                self._by_number[number] = route
+                self._by_key[route.name, queue, route.lane, kind, version] = number
+
+    def refresh_if_grown(self, on: sqlalchemy.Connection) -> None:
+        """Learn what others added, if they added routes."""
+        if texts.run(on, "SELECT count(*) FROM callboard_routes")[0][0] != len(self._by_number):
+            self.refresh(on)
+
+    def lacking(self, units: Sequence[seam.Unit]) -> tuple[set[str], set[RouteKey]]:
+        """Return the domains and routes that units need and that have no number as far as is known here."""
+        domains: set[str] = set()
+        keys: set[RouteKey] = set()
+        for unit in units:
+            for op in unit:
+                if isinstance(op, seam.Put):
+                    if key(op.job) not in self._by_key:
+                        keys.add(key(op.job))
+                        domains.add(op.job.domain)
+                elif isinstance(op, seam.PutDocument | seam.Require) and op.domain not in self.domains:
+                    domains.add(op.domain)
+        return domains - self.domains.keys(), keys
+
+    def make(self, on: sqlalchemy.Connection, domains: Iterable[str], keys: Iterable[RouteKey]) -> None:
+        """Give numbers to domains and routes that have none. In a transaction; the numbers are known after `refresh`."""
+        text = self._dialect.upsert("callboard_domains", ("name",), ("name",), {})
+        for name in sorted(domains):
+            texts.run(on, text, (name,))
+        numbers = dict(texts.run(on, "SELECT name, domain FROM callboard_domains"))
+        columns = ("domain", "queue", "lane", "kind", "version")
+        text = self._dialect.upsert("callboard_routes", columns, columns, {})
+        for domain, queue, lane, kind, version in sorted(keys):
+            texts.run(on, text, (numbers[domain], queue, int(lane), kind, version))
+
+    def domain(self, name: str, on: sqlalchemy.Connection) -> int:
+        """Return a domain's number, 0 when it has none (numbers begin at 1)."""
+        if name not in self.domains:
+            self.refresh(on)
+        return self.domains.get(name, 0)
+
+    def number(self, job: model.Job) -> int:
+        """Return the number of a job's route, which `make` gave."""
+        return self._by_key[key(job)]
+
+    def route(self, number: int, on: sqlalchemy.Connection) -> schema.Route:
+        """Return what a number that was read stands for."""
+        found = self._by_number.get(number)
+        if found is None:
+            self.refresh(on)
+            found = self._by_number[number]
+        return found
+
+    def of_take(self, take: seam.Take, on: sqlalchemy.Connection) -> list[int]:
+        """Return the routes that a take names and that exist, each once."""
+        wanted = [(take.domain, take.queue, take.lane, kind, version) for kind, versions in take.kinds for version in versions]
+        if any(each not in self._by_key for each in wanted):
+            self.refresh_if_grown(on)
+        found = (self._by_key.get(each) for each in wanted)
+        return list(dict.fromkeys(number for number in found if number is not None))
+
+    def of_queues(self, queues: Iterable[tuple[str, str]]) -> list[int]:
+        """Return the routes known of (domain, queue) pairs."""
+        wanted = set(queues)
+        return [route.route for route in self.all() if (route.name, route.queue) in wanted]
+
+    def all(self) -> list[schema.Route]:
+        """Return the routes known."""
+        return list(self._by_number.values())
+
+
+def key(job: model.Job) -> RouteKey:
+    """Return what tells a job's route from others."""
+    return job.domain, job.queue, job.lane, job.kind, job.version

@@ -1,0 +1,217 @@
+"""What the tables hold, whatever the product: lists of columns, and how rows become jobs and jobs rows.
+
+A **route** stands for (domain, queue, lane, kind, version): jobs carry its number, so that the index of what is ready leads with
+exactly what a claim asks for. `sort` is the place of a job among those of its route and state: the index (state, route, sort,
+seq) answers who is next, who is due, who runs and who finished first. `callboard_counts` holds how many jobs of a route are in a
+state; each commit adds its differences in a slot of its own, so that commits of different processes do not wait for each other.
+
+The numbers of `model.State` stand in the texts: 1 scheduled, 2 available, 3 running, 4 retryable, 5 pending, 6 to 8 terminal.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from callboard.jobs import model
+
+VERSION: Final = 1
+"""Version of this schema: that of the last of the `migrations`."""
+
+COLUMNS: Final = (
+    "id, route, state, priority, run_at, fence, run, attempts, max_attempts, deaths, node, cancel_requested, codec,"
+    " digest, args, tags, meta, backoff, timeout, submitted_at, started_at, finished_at, result, reason, progress"
+)
+"""What a job is read from, in the order that `job` takes it."""
+
+INSERTED: Final = (
+    "domain, id, route, state, sort, priority, run_at, fence, run, max_attempts, codec, digest, args, tags, meta, backoff,"
+    " timeout, submitted_at"
+)
+"""What a new job is written with, in the order of `inserted`."""
+
+CLAIMED: Final = (
+    "seq, domain, id, route, priority, run_at, fence, run, attempts, max_attempts, deaths, codec, digest, args, tags, meta,"
+    " backoff, timeout, submitted_at"
+)
+"""What a claim returns, in the order that `claimed` takes it."""
+
+ENDED: Final = "seq, fence, state, sort, run_at, attempts, deaths, finished_at, result, reason"
+"""What a claim that ends is written with."""
+
+UPDATE: Final = (
+    "UPDATE callboard_jobs SET state = %s, sort = %s, priority = %s, run_at = %s, fence = %s, run = %s, attempts = %s,"
+    " deaths = %s, node = %s, cancel_requested = %s, started_at = %s, finished_at = %s, result = %s, reason = %s,"
+    " progress = %s WHERE seq = %s"
+)
+"""Writes all of a job that may change, in the order of `updated`; its row is locked."""
+
+PRIORITY: Final = 1 << 56
+"""By how much a priority moves a job in the order of its route: over a thousand years."""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """What a route's number stands for; `domain` is the domain's number."""
+
+    route: int
+    domain: int
+    name: str
+    queue: str
+    lane: model.Lane
+    kind: str
+    version: int
+
+
+STATES: Final = tuple([model.State(1), *model.State])
+"""A state by its number (index 0 is never used): faster than calling the enumeration."""
+
+_progress = msgspec.json.Decoder(model.Progress)
+_meta = msgspec.json.Decoder(dict[str, str])
+_encode = msgspec.json.Encoder().encode
+
+Row = tuple[Any, ...]
+
+
+def sort(state: model.State, priority: int, run_at: int, finished_at: int | None) -> int:
+    """Return the place of a job among those of its route and state."""
+    if state is model.State.AVAILABLE:
+        return priority * PRIORITY + run_at
+    return run_at if finished_at is None else finished_at
+
+
+def inserted(job: model.Job, domain: int, route: int) -> Row:
+    """Return the values of INSERTED."""
+    return (
+        domain,
+        job.id,
+        route,
+        int(job.state),
+        sort(job.state, job.priority, job.run_at, None),
+        job.priority,
+        job.run_at,
+        job.fence,
+        job.run,
+        job.max_attempts,
+        job.codec,
+        job.digest,
+        job.args,
+        ",".join(job.tags) if job.tags else None,
+        _encode(job.meta).decode() if job.meta else None,
+        job.backoff,
+        job.timeout,
+        job.submitted_at,
+    )
+
+
+def updated(seq: int, job: model.Job) -> Row:
+    """Return the values of UPDATE."""
+    return (
+        int(job.state),
+        sort(job.state, job.priority, job.run_at, job.finished_at),
+        job.priority,
+        job.run_at,
+        job.fence,
+        job.run,
+        job.attempts,
+        job.deaths,
+        job.node,
+        int(job.cancel_requested),
+        job.started_at,
+        job.finished_at,
+        job.result,
+        job.reason,
+        progress(job.progress),
+        seq,
+    )
+
+
+def job(row: Any, route: Route) -> model.Job:
+    """Return the job of a row of COLUMNS."""
+    return model.Job(
+        id=row[0],
+        kind=route.kind,
+        domain=route.name,
+        queue=route.queue,
+        lane=route.lane,
+        version=route.version,
+        state=STATES[row[2]],
+        priority=row[3],
+        run_at=row[4],
+        fence=row[5],
+        run=row[6],
+        attempts=row[7],
+        max_attempts=row[8],
+        deaths=row[9],
+        node=row[10],
+        cancel_requested=bool(row[11]),
+        codec=row[12],
+        digest=row[13],
+        args=row[14],
+        tags=tuple(row[15].split(",")) if row[15] else (),
+        meta=_meta.decode(row[16]) if row[16] else {},
+        backoff=row[17],
+        timeout=row[18],
+        submitted_at=row[19],
+        started_at=row[20],
+        finished_at=row[21],
+        result=row[22],
+        reason=row[23],
+        progress=_progress.decode(row[24]) if row[24] else None,
+    )
+
+
+def claimed(row: Any, route: Route, node: bytes, now: int) -> model.Job:
+    """Return the job of a row of CLAIMED."""
+    return model.Job(
+        id=row[2],
+        kind=route.kind,
+        domain=route.name,
+        queue=route.queue,
+        lane=route.lane,
+        version=route.version,
+        state=model.State.RUNNING,
+        priority=row[4],
+        run_at=row[5],
+        fence=row[6],
+        run=row[7],
+        attempts=row[8],
+        max_attempts=row[9],
+        deaths=row[10],
+        node=node,
+        codec=row[11],
+        digest=row[12],
+        args=row[13],
+        tags=tuple(row[14].split(",")) if row[14] else (),
+        meta=_meta.decode(row[15]) if row[15] else {},
+        backoff=row[16],
+        timeout=row[17],
+        submitted_at=row[18],
+        started_at=now,
+    )
+
+
+def progress(value: model.Progress | None) -> str | None:
+    """Return what is stored of a progress."""
+    return None if value is None else _encode(value).decode()
+
+
+def error(e: model.AttemptError) -> Row:
+    """Return what is stored of an error, after its job's (domain, id). Texts as bytes: not every store takes every character."""
+    return e.run, e.fence, e.attempt, e.code, e.type.encode(), e.message.encode(), e.traceback.encode(), e.at, e.node
+
+
+def attempt_error(row: Any) -> model.AttemptError:
+    """Return the error of a row, read as `error` writes it."""
+    run, fence, attempt, code, type, message, traceback, at, node = row
+    return model.AttemptError(
+        run=run,
+        fence=fence,
+        attempt=attempt,
+        code=code,
+        type=type.decode(),
+        message=message.decode(),
+        traceback=traceback.decode(),
+        at=at,
+        node=node,
+    )
