@@ -25,9 +25,15 @@ FILL = 1_000
 _clock = clock.SystemClock()
 
 
-def measure(jobs: int) -> dict[str, Any]:
-    """Return claim rates: beside few jobs, behind `jobs` of the same kind, and with as many of unknown kinds in front as well."""
-    with tempfile.TemporaryDirectory(prefix="callboard-bench-") as folder, contextlib.closing(_open(folder)) as engine:
+def measure(jobs: int, store: str | None = None) -> dict[str, Any]:
+    """Return claim rates: beside few jobs, behind `jobs` of the same kind, and with as many of unknown kinds in front as well.
+
+    `store` is the URL of another, empty store than a new SQLite file; what a job weighs is not known there.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="callboard-bench-") as folder,
+        contextlib.closing(engines.open(store) if store else _open(folder)) as engine,
+    ):
         _fill(engine, "bench.noop", CLAIM * (ROUNDS + 1))
         empty = _rate(engine)
         _fill(engine, "bench.noop", jobs)
@@ -42,7 +48,7 @@ def measure(jobs: int) -> dict[str, Any]:
             "claims_per_second_unknown_in_front": round(unknown),
             "full_to_empty": round(full / empty, 3),
             "unknown_to_empty": round(unknown / empty, 3),
-            "bytes_per_job": round(size / jobs),
+            **({} if store else {"bytes_per_job": round(size / jobs)}),
             "rss_mib_max": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from callboard.cli.bench import deployment, samples
+from callboard.cli.bench import deployment, samples, stream
 from callboard.cli.bench.apps import app, started
 from callboard.client import Client
 from callboard.kit import clock
@@ -14,9 +14,9 @@ ROUNDS = 300
 WARM_UP = 20
 
 
-async def measure(rounds: int = ROUNDS) -> dict[str, Any]:
-    """Return p50, p99 and the greatest of both, in milliseconds, one job at a time."""
-    async with deployment.deploy(workers=2, slots=16) as made:
+async def measure(rounds: int = ROUNDS, store: str | None = None) -> dict[str, Any]:
+    """Return p50, p99 and the greatest of both, in milliseconds, one job at a time; on another store, if its URL is given."""
+    async with deployment.deploy(workers=2, slots=16, store=store) as made:
         to_start = await _to_start(made, rounds + WARM_UP)
         to_result = await _to_result(made, rounds + WARM_UP)
     return {
@@ -28,7 +28,7 @@ async def measure(rounds: int = ROUNDS) -> dict[str, Any]:
 async def _to_start(made: deployment.Deployment, rounds: int) -> list[float]:
     boot = clock.SystemClock().boot
     seconds = []
-    async with app.connect(made.store):
+    async with stream.opened(made) as store, app.connect(store):
         for _ in range(rounds):
             before = boot()
             job = await started.submit()

@@ -12,7 +12,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from callboard.cli.bench import deployment
@@ -35,7 +35,7 @@ async def measure(seconds: float, *, batch: int = BATCH) -> dict[str, Any]:
             sys.executable, "-m", "callboard.cli.bench.sweeper", made.store, str(seconds), stdout=asyncio.subprocess.PIPE
         )
         async with opened(made) as store, app.connect(store):
-            await asyncio.gather(*(_submit(store, seconds, batch) for _ in range(SUBMITTERS)))
+            await feed(store, seconds, batch, ("bench", "stream"))
         out, _ = await sweeper.communicate()
     return _summary(json.loads(out))
 
@@ -56,10 +56,14 @@ async def opened(made: deployment.Deployment) -> AsyncIterator[queue.Queue]:
             await hints.stop()
 
 
-async def _submit(store: queue.Queue, seconds: float, batch: int) -> None:
-    """Keep the store fed, not flooded, until the time is over."""
+async def feed(store: queue.Queue, seconds: float, batch: int = BATCH, tags: Sequence[str] = ()) -> None:
+    """Keep the store fed, not flooded, until the time is over. The app is connected."""
+    await asyncio.gather(*(_submit(store, seconds, batch, tags) for _ in range(SUBMITTERS)))
+
+
+async def _submit(store: queue.Queue, seconds: float, batch: int, tags: Sequence[str]) -> None:
     until = time.monotonic() + seconds
-    handle = noop.options(tags=["bench", "stream"])
+    handle = noop.options(tags=list(tags)) if tags else noop
     args = [{"n": n} for n in range(batch)]
     while time.monotonic() < until:
         counts = await store.counts(grammar.DEFAULT_DOMAIN)
