@@ -38,6 +38,7 @@ class MySql:
 
     name = "mysql"
     session = ""
+    tidy = ""
     share = "LOCK IN SHARE MODE"
     tables: Sequence[str] = tables.TABLES
 

@@ -28,6 +28,10 @@ class Dialect(Protocol):
         """A statement that each connection begins with; empty when it needs none."""
 
     @property
+    def tidy(self) -> str:
+        """A statement outside of transactions that a busy table needs every few seconds; empty when it needs none."""
+
+    @property
     def share(self) -> str:
         """What ends a SELECT that holds its rows against writers until the commit, but not against its like."""
 

@@ -13,7 +13,7 @@ from callboard.databases import database, line
 from callboard.jobs import engine as seam
 from callboard.jobs import model
 from callboard.jobs.engines.sql import dialect as dialects
-from callboard.jobs.engines.sql import reads, routes, writes
+from callboard.jobs.engines.sql import reads, routes, tidying, writes
 
 T = TypeVar("T")
 
@@ -31,6 +31,7 @@ class SqlEngine:
         self._writer = line.Line(at, session=dialect.session)
         self._reader = line.Line(at, session=dialect.session)
         self._reading = threading.Lock()
+        self._tidying = tidying.Tidying(at, dialect.tidy)
         self._routes = routes.Routes(dialect)
         self._claimed: writes.Claimed = {}
         self._slot = random.randrange(writes.OWN_SLOTS)
@@ -43,6 +44,7 @@ class SqlEngine:
             self._writer.transact(lambda on: self._routes.make(on, domains, keys))
             self._writer.transact(self._routes.refresh)
         results, ended = self._writer.transact(lambda on: self._apply(on, units))
+        self._tidying.wrote(len(units))
         for key in ended:
             self._claimed.pop(key, None)
         if len(self._claimed) > CLAIMED_BOUND:
