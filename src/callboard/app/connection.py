@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -17,12 +17,13 @@ import msgspec
 from callboard import errors
 from callboard.app import handler, services
 from callboard.jobs import engine as seam
-from callboard.jobs import engines, hub_hints, kinds, model, submission
+from callboard.jobs import engines, hub_hints, kinds, model, submission, transactions
 from callboard.jobs import queue as queues
-from callboard.kit import codec, uuid7
+from callboard.kit import clock, codec, uuid7
 
 WAIT_SECONDS = 60.0
 """One turn of waiting; a longer wait takes several."""
+_clock = clock.SystemClock()
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -86,13 +87,71 @@ class Connection:
         """The way of calls to named services; None where it leads to a store, which answers none."""
         return self._way if isinstance(self._way, services.Way) else None
 
+    @property
+    def way(self) -> Way:
+        """Its way to the store."""
+        return self._way
+
     async def submit(self, declared: handler.Handler, given: Sequence[submission.Submission]) -> list[Submitted]:
         """Submit jobs of one kind; see `JobHandle.submit_many`."""
+        self.place(given)
+        stored = await self._way.submit(given, declared.kind)
+        return [Submitted(self._way, declared, *each) for each in stored]
+
+    def place(self, given: Sequence[submission.Submission]) -> None:
+        """Give jobs that name no domain the connection's."""
         if self._domain is not None:
             for each in given:
                 each.domain = each.domain or self._domain
-        stored = await self._way.submit(given, declared.kind)
-        return [Submitted(self._way, declared, *each) for each in stored]
+
+
+class Joined:
+    """Submits in transactions of a user's; results are awaited through whatever connection the app has by then."""
+
+    def __init__(self, own: Connection | None, later: Callable[[], Connection]) -> None:
+        """`own` is the app's connection, if it has one; `later` returns it, or raises InvalidInput."""
+        self._own = own
+        self._later = later
+
+    async def submit(self, connection: Any, declared: handler.Handler, given: Sequence[submission.Submission]) -> list[Submitted]:
+        """Submit jobs of one kind in a connection's transaction, all or none; see `JobHandle.submit`."""
+        if self._own is not None:
+            _check_joinable(self._own.way)
+            self._own.place(given)
+        now = _clock.now()
+        jobs = _built(given, declared.kind, now)
+        return [
+            Submitted(_Later(self._later), declared, *each) for each in _told(jobs, await transactions.put(connection, jobs, now))
+        ]
+
+
+class _Later:
+    """Waits for jobs, and cancels them, through a connection that is asked for when it is needed."""
+
+    def __init__(self, connection: Callable[[], Connection]) -> None:
+        self._connection = connection
+
+    async def ending(self, domain: str, id: str, seconds: float) -> Ending | None:
+        return await self._connection().way.ending(domain, id, seconds)
+
+    async def cancel(self, domain: str, id: str) -> str:
+        return await self._connection().way.cancel(domain, id)
+
+
+def _check_joinable(way: Way) -> None:
+    """Raise Unsupported when the app's own store is none that a transaction of a user's can reach."""
+    if isinstance(way, StoreWay) and not way.queue.engine.abilities.transactional_submit:
+        raise errors.Unsupported(
+            f"a {way.queue.engine.name} store takes no jobs inside your own transaction: use one on MySQL or PostgreSQL"
+        )
+
+
+class Follower(Protocol):
+    """What a `Submitted` needs of a way."""
+
+    async def ending(self, domain: str, id: str, seconds: float) -> Ending | None: ...
+
+    async def cancel(self, domain: str, id: str) -> str: ...
 
 
 class Submitted:
@@ -100,7 +159,7 @@ class Submitted:
 
     __slots__ = ("_declared", "_way", "created", "domain", "id")
 
-    def __init__(self, way: Way, declared: handler.Handler, domain: str, id: str, created: bool) -> None:
+    def __init__(self, way: Follower, declared: handler.Handler, domain: str, id: str, created: bool) -> None:
         self._way = way
         self._declared = declared
         self.domain = domain
@@ -176,20 +235,8 @@ class StoreWay:
             await self._hints.stop()
 
     async def submit(self, given: Sequence[submission.Submission], kind: kinds.Kind) -> list[tuple[str, str, bool]]:
-        known = {kind.name: kind}
-        now = self.queue.clock.now()
-        jobs = []
-        for index, each in enumerate(given):
-            try:
-                jobs.append(submission.build(each, known, now))
-            except errors.CallboardError as error:
-                error.data.setdefault("index", index)
-                raise
-        results = await self.queue.submit(jobs)
-        return [
-            (job.domain, uuid7.text(job.id), _created(job, result, index))
-            for index, (job, result) in enumerate(zip(jobs, results, strict=True))
-        ]
+        jobs = _built(given, kind, self.queue.clock.now())
+        return _told(jobs, await self.queue.submit(jobs))
 
     async def ending(self, domain: str, id: str, seconds: float) -> Ending | None:
         job = await self.queue.wait(domain, raw := uuid7.parse(id), seconds)
@@ -211,6 +258,26 @@ class StoreWay:
                 raise
             state = model.State.CANCELLED  # Asked twice is the same.
         return state.word if state is model.State.CANCELLED else "cancel_requested"
+
+
+def _built(given: Sequence[submission.Submission], kind: kinds.Kind, now: int) -> list[model.Job]:
+    known = {kind.name: kind}
+    jobs = []
+    for index, each in enumerate(given):
+        try:
+            jobs.append(submission.build(each, known, now))
+        except errors.CallboardError as error:
+            error.data.setdefault("index", index)
+            raise
+    return jobs
+
+
+def _told(jobs: Sequence[model.Job], results: Sequence[seam.Result]) -> list[tuple[str, str, bool]]:
+    """Return (domain, id, created) of each, or raise for the first that was refused."""
+    return [
+        (job.domain, uuid7.text(job.id), _created(job, result, index))
+        for index, (job, result) in enumerate(zip(jobs, results, strict=False))
+    ]
 
 
 def _created(job: model.Job, result: seam.Result, index: int) -> bool:

@@ -7,19 +7,21 @@ says whether the handler should end.
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
 
 from callboard import errors
-from callboard.jobs import model
+from callboard.jobs import model, transactions
 from callboard.kit import clock, uuid7
 
 MAX_NOTE = 200
 """Characters kept of a progress note."""
 
 _EXACT = 2**53
+_clock = clock.SystemClock()
 
 
 class RetryLater(Exception):
@@ -54,15 +56,20 @@ class Port(Protocol):
     progress: model.Progress | None
     """The latest progress; written by the handler, read by the one who runs it."""
 
+    joined: bool
+    """Whether the job's end was written in a transaction of the handler's: nobody else touches the job until the handler ends."""
+
 
 class Context:
     """One run of a handler: which job it is for, and the handler's way to report. Safe to use from any thread."""
 
-    __slots__ = ("_job", "_log", "_port")
+    __slots__ = ("_encode", "_job", "_log", "_port")
 
-    def __init__(self, job: model.Job, port: Port) -> None:
+    def __init__(self, job: model.Job, port: Port, encode: Callable[[Any], bytes | None] | None = None) -> None:
+        """`encode` makes of a result what is stored, as when the handler returns it."""
         self._job = job
         self._port = port
+        self._encode = encode
         self._log: Any = None
 
     @property
@@ -135,6 +142,35 @@ class Context:
         """Raise Cancelled if this handler should end: call it now and then in a handler that runs in a thread."""
         if self._port.cancelled:
             raise Cancelled
+
+    def complete_in(self, connection: Any, result: Any = None) -> Any:
+        """Complete this job, with `result`, in the transaction of its effects: both are committed, or neither.
+
+        `connection` is your own SQLAlchemy connection or session to the store's database, async (then await this) or not; you
+        commit, right after this, since the job's row is locked until then. The end of the handler must be the end of the
+        transaction, too; what it returns is ignored. If nothing was committed, the attempt has failed.
+
+        Raises ClaimLost when the job is somebody else's by now: roll back. Unsupported on SQLite. InvalidInput for a second call,
+        for a result that does not fit, for a connection in autocommit; StoreForeign when the connection leads elsewhere; and what
+        SQLAlchemy raises.
+        """
+        if self._port.joined:
+            raise errors.InvalidInput("complete_in was called before: once in an attempt, right before the commit")
+        encoded = None if self._encode is None else self._encode(result)
+        self._port.joined = True
+        try:
+            done = transactions.complete(connection, self._job, encoded, _clock.now())
+        except Exception:
+            self._port.joined = False
+            raise
+        return None if done is None else self._completed(done)
+
+    async def _completed(self, done: Awaitable[None]) -> None:
+        try:
+            await done
+        except Exception:
+            self._port.joined = False
+            raise
 
 
 def _number(value: float) -> float:

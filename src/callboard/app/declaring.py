@@ -25,6 +25,7 @@ R = TypeVar("R")
 C = TypeVar("C", bound=type)
 
 _MOST_SECONDS = 30 * 86_400
+_CONNECTION = "connection"
 _OPTIONS = frozenset(submission.Submission.__struct_fields__) - {"kind", "args"}
 
 
@@ -194,6 +195,11 @@ class Callboard:
             raise errors.InvalidInput(f"app {self.title} is not connected: use 'async with app.connect(URL):' around it")
         return found
 
+    @property
+    def _joined(self) -> connections.Joined:
+        """How jobs get into transactions of a user's: as members of the app's connection, if it has one."""
+        return connections.Joined(self._connection or self._fallback, lambda: self.connection)
+
     def attach(self, made: connections.Connection) -> None:
         """Submit through this connection from now on. Raises InvalidInput when there is another."""
         if self._connection is not None:
@@ -236,19 +242,29 @@ class JobHandle(Generic[P, R]):
                 raise errors.InvalidInput(f"{self.kind.name} has no option {name!r}: it takes {', '.join(sorted(_OPTIONS))}")
         return JobHandle(self.app, self.handler.function, self.handler, {**self._options, **options})
 
-    async def submit(self, **args: Any) -> connections.Submitted:
+    async def submit(self, *, connection: Any = None, **args: Any) -> connections.Submitted:
         """Submit one job; when this returns, it is durable.
 
-        Raises InvalidArguments and other InvalidInput (nothing is stored), IdConflict, IdExpired, StoreError or Unreachable.
-        """
-        return (await self.app.connection.submit(self.handler, [self.submission(args)]))[0]
+        With `connection`, your own SQLAlchemy connection or session (async or not) to the store's database, the job becomes part
+        of its transaction: there if you commit, never there if you do not. The app need not be connected for that.
 
-    async def submit_many(self, args: Sequence[Mapping[str, Any]]) -> list[connections.Submitted]:
+        Raises InvalidArguments and other InvalidInput (nothing is stored), IdConflict, IdExpired, StoreError or Unreachable; with
+        `connection` also Unsupported (SQLite), StoreForeign (the database is no store) and what SQLAlchemy raises.
+        """
+        return (await self._submit(connection, [args]))[0]
+
+    async def submit_many(self, args: Sequence[Mapping[str, Any]], *, connection: Any = None) -> list[connections.Submitted]:
         """Submit one job for each mapping of arguments: all are checked first, then stored together; results in their order.
 
-        Raises as `submit`, `data["index"]` naming the first that was refused.
+        With `connection` as `submit`, all or none. Raises as `submit`, `data["index"]` naming the first that was refused.
         """
-        return await self.app.connection.submit(self.handler, [self.submission(each) for each in args])
+        return await self._submit(connection, args)
+
+    async def _submit(self, connection: Any, args: Sequence[Mapping[str, Any]]) -> list[connections.Submitted]:
+        given = [self.submission(each) for each in args]
+        if connection is None:
+            return await self.app.connection.submit(self.handler, given)
+        return await self.app._joined.submit(connection, self.handler, given)
 
     def submission(self, args: Mapping[str, Any]) -> submission.Submission:
         """Return what would be submitted for these arguments, unchecked."""
@@ -278,6 +294,8 @@ def _handler(
 ) -> handler.Handler:
     name = model.check_kind(default if name is None else name)
     arguments = shape.Arguments(name, function)
+    if _CONNECTION in arguments.names:
+        raise errors.InvalidInput(f"{name} takes an argument {_CONNECTION!r}, which submit keeps for itself: rename it")
     return handler.Handler(_kind(name, arguments.encode, **options), function, runs_in, arguments)
 
 

@@ -169,6 +169,16 @@ class Result:
         except _WRONG as error:
             raise errors.InvalidInput(f"the result cannot be kept: {_readable(error)}") from None
 
+    def encode_within(self, limit: int, value: Any) -> bytes | None:
+        """Return the result encoded, in `limit` bytes at the most. Raises InvalidInput, TooLarge."""
+        encoded = self.encode(value)
+        if encoded is not None and len(encoded) > limit:
+            raise errors.TooLarge(
+                f"the result takes {len(encoded)} bytes, the limit is {limit}: put big data into a file and return its name",
+                limit=limit,
+            )
+        return encoded
+
     def _encode_directly(self, value: Any) -> bytes | None:
         try:
             encoded = codec.pack_trusted(value)

@@ -34,6 +34,7 @@ class Port:
     def __init__(self) -> None:
         self.cancelled = False
         self.progress: model.Progress | None = None
+        self.joined = False
 
 
 def test_facts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 from typing import Any
 
 from callboard import errors
@@ -18,12 +19,14 @@ def run(declared: handler.Handler, job: model.Job, port: context.Port, max_resul
         values = declared.arguments.decode(job.args)
     except errors.InvalidArguments as error:
         return endings.refused(error)
-    given = context.Context(job, port) if declared.arguments.wants_context else None
+    given = None
+    if declared.arguments.wants_context:
+        given = context.Context(job, port, functools.partial(declared.result.encode_within, max_result))
     try:
         value = contextvars.copy_context().run(_call, declared, values, given)
     except BaseException as error:  # SystemExit too: a handler ends its job with it, not the worker.
         return endings.failure(error)
-    return endings.encoded(declared, value, max_result)
+    return None if port.joined else endings.encoded(declared, value, max_result)
 
 
 def _call(declared: handler.Handler, values: tuple[Any, ...], given: context.Context | None) -> Any:

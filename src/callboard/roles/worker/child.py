@@ -31,13 +31,14 @@ _found: dict[str, handler.Handler] = {}
 
 
 class Port:
-    """A `context.Port` whose progress goes to the parent, from a thread that starts with the first report."""
+    """A `context.Port` whose news go to the parent; progress from a thread that starts with the first report."""
 
     cancelled = False  # A child is not asked, it is killed.
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._progress: model.Progress | None = None
+        self._joined = False
         self._moved = threading.Event()
         self._teller: threading.Thread | None = None
 
@@ -53,6 +54,16 @@ class Port:
             self._teller = threading.Thread(target=self._tell, name="callboard-progress", daemon=True)
             self._teller.start()
 
+    @property
+    def joined(self) -> bool:
+        return self._joined
+
+    @joined.setter
+    def joined(self, value: bool) -> None:
+        """Tell the parent before anything else happens: whatever becomes of this process then, it knows."""
+        self._joined = value
+        self._outbox.put(pipe.Joined(value))
+
     def begun(self) -> None:
         """Say that the handler is called now."""
         self._outbox.put(pipe.Begun())
@@ -60,6 +71,7 @@ class Port:
     def ended(self) -> None:
         """Report nothing more of this job."""
         self._progress = None
+        self._joined = False
 
     def _tell(self) -> None:
         while self._moved.wait():

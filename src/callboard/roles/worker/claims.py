@@ -200,7 +200,13 @@ class Claims:
             self._look_at(due)
 
     def _note_lost(self, op: Ended, result: seam.Lost) -> None:
-        """An end that was tried before may have been written then, though nobody could say so: that is no loss."""
+        """An end that was tried before may have been written then, though nobody could say so: that is no loss. Neither is one
+        that the handler wrote in a transaction of its own.
+        """
+        if result.fence == op.fence and result.state is model.State.COMPLETED:
+            if self._store.hints.awaited:
+                self._store.hints.publish(wake.Hint(finished=(op.id,)))
+            return
         if self._away and result.fence == op.fence and result.node is None:
             return
         self.refused += 1

@@ -33,6 +33,12 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     delay_seconds: float = 0
 
 
+NOT_COMMITTED: Final = Failure(
+    Reason.FAILED, "NotCommitted", "the handler called complete_in, and its transaction was not committed"
+)
+"""What is written when a handler returned after `complete_in`; it is refused if the job is completed."""
+
+
 def failure(error: BaseException) -> Failure:
     """Return what is kept of an exception that a handler raised."""
     match error:
@@ -53,13 +59,9 @@ def refused(error: errors.CallboardError) -> Failure:
 def encoded(declared: handler.Handler, value: object, limit: int) -> bytes | Failure | None:
     """Return a handler's result encoded, or why it cannot be kept; `limit` in bytes."""
     try:
-        result = declared.result.encode(value)
+        return declared.result.encode_within(limit, value)
     except errors.InvalidInput as error:
         return Failure(Reason.INVALID_RESULT, type(error).__name__, _clean(error.message))
-    if result is not None and len(result) > limit:
-        said = f"the result takes {len(result)} bytes, the limit is {limit}: put big data into a file and return its name"
-        return Failure(Reason.INVALID_RESULT, errors.TooLarge.__name__, said)
-    return result
 
 
 def completed(job: model.Job, result: bytes | None, now: int) -> seam.Settle:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import time
 import types
 from collections import deque
@@ -107,15 +108,15 @@ class Loop:
         if run.cancelled:
             self._keeper.stopped(run)
             return None
-        declared, job = run.handler, run.job
+        declared = run.handler
         try:
-            values = declared.arguments.decode(job.args)
+            values = declared.arguments.decode(run.job.args)
         except errors.InvalidArguments as error:
             self._keeper.failed(run, endings.refused(error))
             return None
         own = contextvars.copy_context()
         try:
-            call = declared.call(values, context.Context(job, run) if declared.arguments.wants_context else None)
+            call = declared.call(values, self._context(run) if declared.arguments.wants_context else None)
             return call, own, own.run(call.send, None)
         except StopIteration as stop:
             self._returned(run, stop.value)
@@ -140,8 +141,11 @@ class Loop:
             run.means = None
             self._returned(run, value)
 
+    def _context(self, run: Run) -> context.Context:
+        return context.Context(run.job, run, functools.partial(run.handler.result.encode_within, self._max_result))
+
     def _returned(self, run: Run, value: Any) -> None:
-        result = endings.encoded(run.handler, value, self._max_result)
+        result = None if run.joined else endings.encoded(run.handler, value, self._max_result)
         if isinstance(result, endings.Failure):
             self._keeper.failed(run, result)
         else:

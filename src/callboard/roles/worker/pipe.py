@@ -41,6 +41,12 @@ class Moved(msgspec.Struct, frozen=True, tag=True):
     progress: model.Progress
 
 
+class Joined(msgspec.Struct, frozen=True, tag=True):
+    """From a child: whether the job's end is part of a transaction of the handler's from now on."""
+
+    joined: bool
+
+
 class Returned(msgspec.Struct, frozen=True, tag=True):
     """From a child: the handler returned this, encoded."""
 
@@ -54,7 +60,7 @@ class Raised(msgspec.Struct, frozen=True, tag=True):
 
 
 ToChild = Hello | Work
-FromChild = Begun | Moved | Returned | Raised
+FromChild = Begun | Moved | Joined | Returned | Raised
 
 _encode = msgspec.msgpack.Encoder().encode
 to_child = msgspec.msgpack.Decoder(ToChild).decode

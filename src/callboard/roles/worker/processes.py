@@ -156,10 +156,13 @@ class Child:
             async with asyncio.timeout(START_SECONDS):
                 message = await self._read()
             while not isinstance(message, (pipe.Returned, pipe.Raised)):
-                if isinstance(message, pipe.Begun):
-                    keeper.goes_on(run)
-                else:
-                    run.progress = message.progress
+                match message:
+                    case pipe.Begun():
+                        keeper.goes_on(run)
+                    case pipe.Moved(progress):
+                        run.progress = progress
+                    case pipe.Joined(joined):
+                        run.joined = joined
                 message = await self._read()
             return message
         except (OSError, asyncio.IncompleteReadError):  # Also a TimeoutError.

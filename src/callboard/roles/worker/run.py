@@ -25,7 +25,8 @@ class Why(enum.IntEnum):
 
 
 class Run:
-    """A claimed job and its handler's run; a `context.Port` for the handler. Written on the loop's thread, `progress` on any."""
+    """A claimed job and its handler's run; a `context.Port` for the handler. Written on the loop's thread, `progress` and
+    `joined` on any."""
 
     __slots__ = (
         "cancelled",
@@ -33,6 +34,7 @@ class Run:
         "free",
         "handler",
         "job",
+        "joined",
         "let_go",
         "means",
         "progress",
@@ -50,6 +52,8 @@ class Run:
         self.why = Why.NO
         self.progress: model.Progress | None = None
         self.sent_progress: model.Progress | None = None
+        self.joined = False
+        """The job's end was written in a transaction of the handler's, which may be under way: its row is not to be touched."""
         self.timer: asyncio.TimerHandle | None = None
         self.means: Any = None
         """What its place needs to end it: a task, a child process."""

@@ -68,8 +68,10 @@ class Runs:
         boot = self._clock.boot()
         begun = []
         for job in jobs:
+            if (former := self.running.get(job.key)) is not None:
+                self._supersede(former)
             deadline = 0 if job.timeout is None else boot + job.timeout * 1000
-            run = self.running[job.domain, job.id] = Run(job, self._handlers[job.kind], deadline)
+            run = self.running[job.key] = Run(job, self._handlers[job.kind], deadline)
             self._held[job.lane] += 1
             begun.append(run)
         self.tell()
@@ -83,10 +85,13 @@ class Runs:
             self._beat.busy(len(deadlines), max(deadlines) if deadlines and all(deadlines) else 0)
 
     def claims(self) -> list[Claim]:
-        """Return what a renewal names: all claims held, with progress that was not told yet."""
+        """Return what a renewal names: all claims held, with progress that was not told yet; without those whose jobs may be
+        locked by their handlers' own transactions, and need no news.
+        """
         return [
             (run.job.domain, run.job.id, run.job.fence, run.progress if run.progress is not run.sent_progress else None)
             for run in self.running.values()
+            if not run.joined
         ]
 
     def told(self, claims: Iterable[Claim]) -> None:
@@ -109,11 +114,14 @@ class Runs:
     def abandon_all(self) -> None:
         """Let go of all handlers that have not ended although they were told to."""
         for run in tuple(self.running.values()):
-            self._abandon(run)
+            if run.joined:
+                self._let_go(run)  # The job may be locked: whoever expires this node's claims ends this one.
+            else:
+                self._abandon(run)
 
     def _stop(self, run: Run, why: Why) -> None:
-        if why <= run.why:
-            return
+        if why <= run.why or (run.joined and why in (Why.WISH, Why.LOST)):
+            return  # After `complete_in` a wish is too late, and a claim is lost by the very commit.
         run.why = why
         run.cancelled = True
         if why is not Why.WISH:
@@ -126,12 +134,21 @@ class Runs:
         self.places[run.handler.runs_in].end(run)
 
     def _abandon(self, run: Run) -> None:
-        """End the claim of a handler that does not end: its slot stays taken."""
-        if not run.let_go:
-            why = run.why.name.lower()
-            log.warning("handler goes on after it was told to end", job=run.job.id.hex(), kind=run.job.kind, why=why)
+        """End the claim of a handler that does not end: its slot stays taken. Not while it may have the job locked."""
+        if run.let_go:
+            return
+        why = run.why.name.lower()
+        log.warning("handler goes on after it was told to end", job=run.job.id.hex(), kind=run.job.kind, why=why)
+        if not run.joined:
             self._let_go(run)
             self.ended(self._stopped_op(run))
+
+    def _supersede(self, run: Run) -> None:
+        """The job was claimed again, for here: its former claim is over, whatever became of it."""
+        if run.joined:
+            self._let_go(run)
+        else:
+            self._stop(run, Why.LOST)
 
     def _let_go(self, run: Run) -> None:
         if not run.let_go:
@@ -149,7 +166,11 @@ class Runs:
             run.timer = asyncio.get_running_loop().call_later(timeout / clocks.SECOND, self._stop, run, Why.TIMEOUT)
 
     def completed(self, run: Run, result: bytes | None) -> None:
-        self._free(run, endings.completed(run.job, result, self._clock.now()))
+        now = self._clock.now()
+        if run.joined:  # Refused if the handler's transaction was committed.
+            self._free(run, endings.failed(run.job, endings.NOT_COMMITTED, now))
+        else:
+            self._free(run, endings.completed(run.job, result, now))
 
     def failed(self, run: Run, failure: endings.Failure) -> None:
         if run.why and failure.code == endings.STOPPED:

@@ -22,9 +22,8 @@ from callboard.jobs import engine as seam
 from callboard.jobs import model, states
 from callboard.jobs.engines.sql import schema, writes
 
-SLOTS_SEEN: Final = 32
-SLOTS_TRIED: Final = 4
-"""Slots of a count, of those seen, that are tried before a new one is made."""
+SLOTS: Final = 1024
+"""Slots of a count that MySQL's connections share by their numbers: of two that are open, hardly ever the same."""
 _MYSQL: Final = ("mysql", "mariadb")
 _NO_TABLE: Final = {1146, "42P01"}
 _NO_TRANSACTION: Final = {"25P01"}
@@ -93,6 +92,8 @@ class _Hand:
         self.mysql = on.dialect.name in _MYSQL
         self.snapshot = False
         """Whether what others changed since this transaction began cannot be locked (PostgreSQL above READ COMMITTED)."""
+        self.slot = 0
+        """Where a connection to MySQL adds to the counts."""
         self._on = on
         self._style = on.dialect.paramstyle
 
@@ -131,8 +132,8 @@ class _Hand:
 
         Makes sure first that the connection leads to a store that can be used here, and that it is in a transaction.
         """
-        mode = "@@autocommit" if self.mysql else "current_setting('transaction_isolation')"
-        text = f"SELECT {mode}, s.version, s.min_reader, d.domain, r.route, j.seq, j.state, j.digest {_NAMED}"
+        asked = "@@autocommit, connection_id()" if self.mysql else "current_setting('transaction_isolation'), 0"
+        text = f"SELECT {asked}, s.version, s.min_reader, d.domain, r.route, j.seq, j.state, j.digest {_NAMED}"
         try:
             rows = self.read(text, job.domain, job.queue, int(job.lane), job.kind, job.version, job.id)
         except exc.DBAPIError as error:
@@ -141,9 +142,10 @@ class _Hand:
             rows = []
         if not rows:
             raise errors.StoreForeign("the connection leads to a database that is no store: use the one of store.url")
-        mode, version, min_reader, *found = rows[0]
+        mode, number, version, min_reader, *found = rows[0]
         if self.mysql and mode:
             raise _no_transaction()
+        self.slot = writes.OWN_SLOTS + number % SLOTS
         self.snapshot = not self.mysql and mode not in ("read committed", "read uncommitted")
         if min_reader > schema.VERSION:
             raise errors.StoreTooNew(f"the store has schema {version} and needs a Callboard that reads {min_reader}: upgrade")
@@ -231,35 +233,30 @@ def _numbered(hand: _Hand, table: str, number: str, names: dict[str, Any]) -> in
 
 
 def _count(hand: _Hand, moved: Counter[tuple[int, int]]) -> None:
-    """Add to the counts of (route, state), last: each in a slot that no other transaction holds."""
+    """Add to the counts of (route, state), last: each in a slot that no other open transaction adds to."""
     for (route, state), jobs in sorted(moved.items()):
-        slot = _held(hand, route, state)
-        if slot is not None:
-            text = "UPDATE callboard_counts SET jobs = jobs + %s WHERE route = %s AND state = %s AND slot = %s"
-            hand.change(text, (jobs, route, state, slot))
-        else:
-            while not hand.insert("callboard_counts", "route, state, slot, jobs", (route, state, _new_slot(), jobs)):
-                pass  # Somebody has this slot: there are two thousand million others.
+        slot = hand.slot if hand.mysql else _free(hand, route, state)
+        grown = "ON DUPLICATE KEY UPDATE" if hand.mysql else "ON CONFLICT (route, state, slot) DO UPDATE SET"
+        text = (
+            f"INSERT INTO callboard_counts(route, state, slot, jobs) VALUES (%s, %s, %s, %s) {grown} jobs = callboard_counts.jobs"
+        )
+        hand.change(f"{text} + %s", (route, state, slot, jobs, jobs))
 
 
-def _new_slot() -> int:
-    return random.randrange(writes.OWN_SLOTS, 1 << 31)
-
-
-def _held(hand: _Hand, route: int, state: int) -> int | None:
-    """Hold a slot and return it. By its whole key: looking for a free one, MySQL would lock the gaps where others are made."""
-    where = "FROM callboard_counts WHERE route = %s AND state = %s AND slot"
-    text = f"SELECT slot {where} >= {writes.OWN_SLOTS} ORDER BY slot LIMIT {SLOTS_SEEN}"
-    seen = [slot for (slot,) in hand.read(text, route, state)]
-    for slot in random.sample(seen, min(len(seen), SLOTS_TRIED)):
-        try:
-            with hand.whole("callboard_slot") if hand.snapshot else contextlib.nullcontext():
-                if hand.read(f"SELECT slot {where} = %s FOR UPDATE SKIP LOCKED", route, state, slot):
-                    return int(slot)
-        except exc.DBAPIError as error:
-            if not _CHANGED_SINCE & _codes(error):
-                raise
-    return None
+def _free(hand: _Hand, route: int, state: int) -> int:
+    """Hold a slot that nobody holds, or make a new one. Not on MySQL: to pass over a lock, it would lock the gap behind it."""
+    text = (
+        f"SELECT slot FROM callboard_counts WHERE route = %s AND state = %s AND slot >= {writes.OWN_SLOTS}"
+        " ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED"
+    )
+    try:
+        with hand.whole("callboard_slot") if hand.snapshot else contextlib.nullcontext():
+            found = hand.read(text, route, state)
+    except exc.DBAPIError as error:
+        if not _CHANGED_SINCE & _codes(error):
+            raise
+        found = []
+    return int(found[0][0]) if found else random.randrange(writes.OWN_SLOTS, 1 << 31)
 
 
 def _plain(value: Any) -> Any:
