@@ -175,10 +175,13 @@ class Gateways:
     async def _ask(self, attempt: _Attempt, end: float) -> bytes:
         pauses = backoff.Backoff(FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS)
         tried: list[Endpoint] = []
+        answered: errors.CallboardError | None = None
         while True:
             failure = await self._try(attempt, tried, end)
             if isinstance(failure, bytes):
                 return failure
+            if not isinstance(failure.error, errors.Unreachable):
+                answered = failure.error
             left = end - time.monotonic()
             pause = self._budget.take()
             if await self._endpoints.pick(tried) is None:
@@ -186,7 +189,7 @@ class Gateways:
                 self._endpoints.doubt()
                 pause = max(pause, pauses.failed(), failure.retry_after)
             if pause >= left or not (attempt.repeatable or failure.unsent):
-                raise failure.error
+                raise answered or failure.error  # What a gateway said tells more than that time is over.
             self.retries += 1
             await asyncio.sleep(pause)
 

@@ -195,6 +195,13 @@ async def test_giving_up_on_a_full_store_says_so(serve, connect):
         await connect(gateway.url).ask("GET", "/", timeout=0.2)
 
 
+async def test_what_a_gateway_said_is_told_though_a_later_try_ran_out_of_time(serve, connect):
+    gateway = await serve(problem("store_unavailable", 503), "hang")
+    with pytest.raises(errors.StoreUnavailable, match="why"):
+        await connect(gateway.url).ask("GET", "/", timeout=0.4)
+    assert len(gateway.asked) == 2
+
+
 async def test_a_name_that_is_lost_for_a_moment_keeps_its_addresses(serve, connect, monkeypatch):
     gateway = await serve()
     port = int(gateway.url.rpartition(":")[2])
