@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test engines check format docs faults soak bench bench-engines wheel clean
+.PHONY: help demo test engines check format docs conformance faults soak bench bench-engines wheel clean
 
 help:  ## Print what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ format: $(READY)  ## Format the code
 docs: $(READY)  ## Write the generated parts of docs/reference
 	$(BIN)/python tools/reference.py
 
+conformance: $(READY)  ## Ask every engine for every promise, and write README's table of it
+	$(BIN)/pytest -n 2 --dist loadgroup tests/conformance --long --renew
+
 faults: $(READY)  ## Kill, freeze and fill up, the long form too: minutes
 	$(BIN)/pytest tests/faults tests/acceptance --long
 
@@ -56,6 +59,8 @@ bench: $(READY)  ## Measure this machine: figures, bench-results/bench.json and 
 
 bench-engines: $(READY)  ## Measure server databases beside their own limits: half an hour
 	@$(BIN)/callboard bench-engines --out bench-results
+	@cp bench-results/bench-engines.json docs/reference/engines.json
+	@$(BIN)/python tools/reference.py
 
 wheel: $(READY)  ## Build the wheel into dist/
 	@$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -199,9 +199,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:
         return
+    if session.exitstatus != pytest.ExitCode.OK:
+        return
     if (found := _promises(reporter)) and session.config.getoption("--renew"):
         table.renew(found)
-    if session.exitstatus == pytest.ExitCode.OK and (_lacking(reporter) or _untold(reporter)):
+    if _lacking(reporter) or _untold(reporter):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -219,7 +221,8 @@ def _untold(terminalreporter: pytest.TerminalReporter) -> bool:
 
 
 def _tell_promises(terminalreporter: pytest.TerminalReporter) -> None:
-    if _untold(terminalreporter):
+    renewed = terminalreporter.config.getoption("--renew")
+    if not renewed and _untold(terminalreporter):
         terminalreporter.write_line(
             f"failed: README's table of the engines shows other promises kept than this run saw: {table.RENEW}"
         )

@@ -29,6 +29,9 @@ from callboard.jobs.engines import memory
 from callboard.roles import gateway
 from callboard.roles.gateway import docs, problems, site
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # So that it runs as a script, too.
+from tools import engines
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGES: Final = ROOT / "docs" / "reference"
 INNER: Final = frozenset({"attach", "call_through", "detach", "handlers", "services", "submission"})
@@ -167,6 +170,7 @@ BLOCKS: Final[dict[str, Callable[[], Lines]]] = {
     "http": http_block,
     "shapes": shapes_block,
     "api": api_block,
+    "engines": engines.lines,
 }
 
 

@@ -32,7 +32,7 @@ def test_every_generated_block_stands_in_a_page():
     assert [name for name in reference.BLOCKS if f"<!-- generated: {name} -->" not in text] == []
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*/*.md")), ids=lambda path: path.name)
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("docs/*/*.md"), *ROOT.glob("docs/howto/*/*.md")]), ids=lambda path: path.name)
 def test_every_page_can_be_found(page):
     """From the list of its folder, or the list of all."""
     lists = [ROOT / "docs/README.md", page.with_name("README.md")]
@@ -81,6 +81,12 @@ def test_json_in_the_docs_is_json(page):
         msgspec.json.decode(text)
 
 
+def test_settings_in_the_examples_are_settings():
+    known = {settings.PREFIX + name.replace(".", "_").upper() for name in settings.fields()}
+    found = [name for page in ROOT.glob("examples/docker/*") for name in re.findall(r"\bCALLBOARD_\w+", page.read_text())]
+    assert found and known.issuperset(found)
+
+
 def test_decisions_are_numbered_without_gaps():
     numbers = sorted(int(page.name[:4]) for page in ROOT.glob("docs/decisions/0*.md"))
     assert numbers == list(range(1, len(numbers) + 1))
@@ -93,7 +99,8 @@ def _blocks(page: Path, language: str) -> Iterator[str]:
 
 
 def _commands(text: str) -> Iterator[list[str]]:
-    """The command lines of `callboard` in a piece of shell, those in `$(...)` too."""
+    """The command lines of `callboard` in a piece of shell, those in `$(...)` too; not what it gives to other programs."""
+    text = re.sub(r"^sudo .*$", "", re.sub(r"<<'(\w+)'\n.*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL), flags=re.MULTILINE)
     nested = re.compile(r"\$\(([^)]*)\)")
     for line in [*nested.findall(text), *nested.sub("ID", text).splitlines()]:
         for found in re.findall(r"(?:^|[ =/])callboard ((?!-)[^|#&]*)", line):

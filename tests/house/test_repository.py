@@ -16,7 +16,10 @@ from callboard.jobs import engines
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-TARGETS = ("help", "demo", "test", "engines", "check", "format", "docs", "faults", "soak", "bench", "wheel", "clean")
+TARGETS = (
+    *("help", "demo", "test", "engines", "check", "format", "docs", "conformance", "faults", "soak", "bench", "bench-engines"),
+    *("wheel", "clean"),
+)
 LEFT_TO_BE_DONE = re.compile(rb"\b(TODO|FIXME|XXX|HACK)\b")
 OUTSIDE = re.compile(rb"https?://[^\s\"']*(/simple/|\.whl\b|\.tgz\b|\.deb\b)|\"resolved\": *\"http")
 """Addresses in registries of packages: each user has their own."""
@@ -64,13 +67,14 @@ def test_what_is_installed_is_what_is_locked():
 
 def test_engines_are_found_by_their_entry_points():
     found = {point.name for point in metadata.entry_points(group="callboard.jobs.engines")}
-    assert found == {"memory", "sqlite"}
+    assert found == {"memory", "sqlite", "mysql", "mariadb", "postgresql", "postgres"}
     engines.open("memory:").close()
 
 
 def test_engines_of_coordination_are_found_by_their_entry_points():
     found = {point.name: point.load() for point in metadata.entry_points(group="callboard.coordination.engines")}
-    assert found.keys() == {"local", "memory", "zookeeper"} and all(map(callable, found.values()))
+    databases = {"mysql", "mariadb", "postgresql", "postgres"}
+    assert found.keys() == {"local", "memory", "zookeeper", *databases} and all(map(callable, found.values()))
 
 
 def test_the_version_is_one():

@@ -325,6 +325,8 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     """What it acknowledged survives the death of every process, and of the machine."""
     shared: bool
     """Several processes may open the same store."""
+    machines: bool = False
+    """Several machines may open the same store."""
     transactional_submit: bool = False
 
 
