@@ -36,9 +36,13 @@ class Ran(msgspec.Struct, frozen=True):
         return json.loads(self.out)
 
 
-@pytest.fixture(scope="module")
-def place():
-    with deployment.running(gateways=1, workers=1, slots=4) as running:
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", *(pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("mariadb", "postgresql"))],
+)
+def place(request):
+    store = None if request.param == "sqlite" else request.getfixturevalue(f"private_{request.param}").database()
+    with deployment.running(gateways=1, workers=1, slots=4, store=store) as running:
         yield running
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import naming
+from tests.faults import breaking, naming
 from tests.faults.deployment import Deployment, Eventually
 
 Measured = Callable[[str, float, float], None]
@@ -15,8 +15,21 @@ Measured = Callable[[str, float, float], None]
 
 
 @pytest.fixture
-async def deployment(data: Path, tmp_path: Path, eventually: Eventually) -> AsyncIterator[Deployment]:
-    made = Deployment(data, tmp_path, eventually)
+def store(request: pytest.FixtureRequest) -> str | None:
+    """The URL of the deployment's store, see `breaking.stores`; None: a file in its data directory."""
+    name = getattr(request, "param", None)
+    return None if name is None else breaking.made(name, request.getfixturevalue).url
+
+
+@pytest.fixture
+def victim(request: pytest.FixtureRequest) -> breaking.Victim:
+    """The server to be broken: see `breaking.victims`."""
+    return breaking.made(request.param, request.getfixturevalue)
+
+
+@pytest.fixture
+async def deployment(data: Path, tmp_path: Path, eventually: Eventually, store: str | None) -> AsyncIterator[Deployment]:
+    made = Deployment(data, tmp_path, eventually, store)
     try:
         yield made
     finally:

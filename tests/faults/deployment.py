@@ -62,9 +62,11 @@ class Deployment:
 
     APP = "ledger"
 
-    def __init__(self, data: Path, notes: Path, eventually: Eventually) -> None:
-        """`notes` is a directory of the tests' own, on another disk than `data` if that one gets full."""
+    def __init__(self, data: Path, notes: Path, eventually: Eventually, store: str | None = None) -> None:
+        """`notes` is a directory of the tests' own, on another disk than `data` if that one gets full. `store` is a URL; None
+        means a file in `data`."""
         self.data = data
+        self.store = store
         self.eventually = eventually
         self.port = _free_ports(2)
         self.gate = notes / "gate"
@@ -80,18 +82,31 @@ class Deployment:
         settings = {name: value for name, value in os.environ.items() if not name.startswith("CALLBOARD_")}
         self._environment = settings | {"CALLBOARD_TEST_LEDGER": str(self.book.file)}
 
+    def beside(self, data: Path, notes: Path) -> Deployment:
+        """Return another one on the same store, as on another machine: jobs, marks and dead are told as one's own."""
+        other = type(self)(data, notes, self.eventually, self.store)
+        other.gate, other.book = self.gate, self.book
+        other.acknowledged, other.killed = self.acknowledged, self.killed
+        other._environment = self._environment
+        return other
+
     # Commands
 
     async def up(self, *options: str, workers: int = 2, slots: int = 8, gateways: int = 1) -> Any:
         """Start an agent; return what it printed, once everything is ready."""
         await self.close()
         shape = f"--workers {workers} --slots {slots} --gateways {gateways} --port {self.port}".split()
+        shape += ["--store", self.store] if self.store is not None else []
         name = f"up-{len(self._agents)}"
         agent = self._spawn([CALLBOARD, "up", f"{self.APP}:app", "--data", self.data, "--json", *shape, *options], HERE, name)
         self._agents.append(agent)
         self.agent = agent
         printed = self._notes / f"{name}.out"
-        await self.eventually(lambda: printed.read_bytes().endswith(b"\n") or agent.poll() is not None, START_SECONDS)
+        try:
+            await self.eventually(lambda: printed.read_bytes().endswith(b"\n") or agent.poll() is not None, START_SECONDS)
+        except BaseException:
+            print(self.log(), *(path.read_text() for path in (self.data / "nodes").glob("*.log")), sep="\n")
+            raise
         assert agent.poll() is None, f"up ended with {agent.returncode}: {self.log()}"
         urls, key = self.access()
         self._client = Client(urls, key, timeout=END_SECONDS)
@@ -165,6 +180,15 @@ class Deployment:
             self.killed.add(pid)
         at = boot()
         os.kill(pid, number)
+        return at
+
+    def kill_all(self) -> int:
+        """Kill the agent and all nodes, as when a machine loses its power; return CLOCK_BOOTTIME just before."""
+        assert self.agent
+        at = self.kill(self.agent.pid)
+        for pid in self._pids():
+            self.kill(pid)
+        self.sweep()
         return at
 
     def freeze_in_commit(self, pid: int) -> Path:

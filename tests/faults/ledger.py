@@ -88,6 +88,13 @@ async def nap(ctx: Context, seconds: float = 0.0) -> int:
     return fence
 
 
+@app.job
+async def carry(ctx: Context, load: str) -> int:
+    """Bring something heavy along."""
+    with noted(ctx) as fence:
+        return fence
+
+
 @app.job(runs_in="thread")
 def grip(ctx: Context, seconds: float) -> int:
     """Hold the interpreter's lock in C: a function called through PyDLL does not let go of it."""
@@ -122,3 +129,13 @@ def disturb() -> None:
 
 
 engine.before_commit = disturb
+with contextlib.suppress(ImportError):  # What databases need is an optional extra.
+    from callboard.databases import wire
+
+    commit = wire.Wire.commit
+
+    def disturbed(self: wire.Wire) -> None:
+        disturb()
+        commit(self)
+
+    wire.Wire.commit = disturbed  # type: ignore[method-assign]

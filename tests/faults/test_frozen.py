@@ -11,6 +11,7 @@ import pytest
 from callboard.jobs import engines, queue
 from callboard.kit import uuid7
 from callboard.node import processes
+from tests.faults import breaking
 from tests.faults.conftest import Measured
 from tests.faults.deployment import Deployment, longest_gap
 
@@ -73,6 +74,7 @@ async def test_a_frozen_process_settles_nothing_that_others_took_over(deployment
     assert not (await deployment.verdict()).faults
 
 
+@breaking.stores()
 async def test_a_process_stopped_inside_its_commit_holds_up_nobody_for_long(deployment: Deployment, measured: Measured):
     await deployment.up(workers=2)
     await deployment.hold(4)
@@ -118,6 +120,7 @@ async def test_a_handler_that_holds_the_interpreter_is_not_run_twice(deployment:
     assert not verdict.faults and not verdict.repeated
 
 
+@breaking.stores()
 @pytest.mark.parametrize("seconds", [12, pytest.param(60, id="minute", marks=pytest.mark.long)])
 async def test_the_interpreter_held_inside_a_commit_delays_all_and_repeats_nothing(deployment: Deployment, seconds: int):
     """As by a handler in C code at an unlucky moment: nobody can commit until it lets go, and then all goes on as it was."""

@@ -6,7 +6,10 @@ import json
 
 from callboard import errors
 from callboard.cli import exits
+from tests.faults import breaking
 from tests.faults.deployment import Deployment
+
+pytestmark = breaking.stores()
 
 
 async def test_a_second_agent_is_refused(deployment: Deployment):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.faults import breaking
 from tests.faults.conftest import Measured
 from tests.faults.deployment import Deployment, Node, longest_gap
+
+pytestmark = breaking.stores()
 
 GAP_SECONDS = 3.0
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from tests.faults import breaking
 from tests.faults.conftest import Measured
 from tests.faults.deployment import Deployment, Node
+
+pytestmark = breaking.stores()
 
 PROMISED_SECONDS = 1.0
 NOISE_SECONDS = 2.0

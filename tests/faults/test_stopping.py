@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from callboard import errors
 from callboard.cli import exits
+from tests.faults import breaking
 from tests.faults.deployment import Deployment
+
+pytestmark = breaking.stores()
 
 
 async def test_down_lets_running_handlers_end_and_hands_back_the_others(deployment: Deployment):

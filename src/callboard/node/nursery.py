@@ -25,6 +25,8 @@ from callboard.settings import Settings
 
 FIRST_DELAY_SECONDS: Final = 0.1
 LONGEST_DELAY_SECONDS: Final = 30.0
+AWAY_DELAY_SECONDS: Final = 2.0
+"""The longest for a node that said that what it needs is out of reach for now, like the store: it comes back without a word."""
 HEALTHY_SECONDS: Final = 30.0
 """A node that lived so long was well started: the next delay is the first one again."""
 START_TRIES: Final = 3
@@ -41,6 +43,12 @@ def wanted(given: Settings) -> dict[str, int]:
         "worker": given.worker.count,
         "gateway": given.gateway.count,
     }
+
+
+def delay_after(said: report.Report | None, seconds: float) -> float:
+    """Return the seconds until a place is filled again, of which so many are due, after a node that said this at its start."""
+    passes = said is not None and bool(said.code) and said.error().retryable
+    return min(seconds, AWAY_DELAY_SECONDS) if passes else seconds
 
 
 class Place:
@@ -236,7 +244,7 @@ class Nursery:
             self._say(place, report.Report(errors.StartupError.code, f"{place.name} died before it was ready: see {where}"))
         if time.monotonic() - ward.born > HEALTHY_SECONDS:
             place.delays.succeeded()
-        self._again(place, place.delays.failed())
+        self._again(place, delay_after(ward.ready.result() if ward.ready.done() else None, place.delays.failed()))
 
     def _again(self, place: Place, delay: float) -> None:
         place.timer = asyncio.get_running_loop().call_later(delay, self._start, place)

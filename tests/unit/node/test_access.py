@@ -50,6 +50,14 @@ async def test_a_key_of_another_store_is_replaced(queue, given):
     assert made is not None and local(given).key == made
 
 
+async def test_a_key_of_another_store_is_replaced_where_others_made_keys(queue, given):
+    await access.ensure(queue, given)
+    layout.Layout(given.directory).local.write_bytes(b'{"urls":[],"key":"cb_old_one"}')
+    made = await access.ensure(queue, given)
+    assert made is not None and local(given).key == made
+    assert await access.ensure(queue, given) is None
+
+
 async def test_a_place_that_cannot_be_written_is_named(queue, tmp_path):
     with pytest.raises(errors.DataUnusable):
         await access.ensure(queue, settings.load(flags={"data": str(tmp_path / "absent")}))

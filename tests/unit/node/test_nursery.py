@@ -2,8 +2,8 @@
 
 import pytest
 
-from callboard import settings
-from callboard.node import nursery
+from callboard import errors, settings
+from callboard.node import nursery, report
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,17 @@ from callboard.node import nursery
 def test_without_an_app_nobody_serves_and_all_else_is_as_it_is_set(flags, registry, service, worker, gateway):
     given = settings.load(flags=flags)
     assert nursery.wanted(given) == {"registry": registry, "service": service, "worker": worker, "gateway": gateway}
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (report.Report(errors.StoreUnavailable.code, "the server is away"), nursery.AWAY_DELAY_SECONDS),
+        (report.Report(errors.AppNotFound.code, "no such module"), 20),
+        (report.Report(), 20),
+        (None, 20),
+    ],
+)
+def test_who_lacked_what_is_away_for_a_while_is_soon_tried_again(said, seconds):
+    assert nursery.delay_after(said, 20) == seconds
+    assert nursery.delay_after(said, 0.1) == 0.1

@@ -41,11 +41,14 @@ class Deployment(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def running(*, gateways: int, workers: int, slots: int) -> Iterator[Deployment]:
-    """Run a Callboard while the block runs. Raises StartupError, and RuntimeError when something of it outlives its end."""
+def running(*, gateways: int, workers: int, slots: int, store: str | None = None) -> Iterator[Deployment]:
+    """Run a Callboard while the block runs, on a store of its own or on one by URL.
+
+    Raises StartupError, and RuntimeError when something of it outlives its end.
+    """
     directory = Path(tempfile.mkdtemp(prefix="callboard-demo-"))
     try:
-        with _agent(directory, gateways=gateways, workers=workers, slots=slots) as process:
+        with _agent(directory, gateways=gateways, workers=workers, slots=slots, store=store) as process:
             yield _ready(process, directory)
     finally:
         left = _end_leftovers(directory)
@@ -63,9 +66,9 @@ def kill(node: Mapping[str, Any], number: signal.Signals) -> None:
 
 
 @contextlib.contextmanager
-def _agent(directory: Path, *, gateways: int, workers: int, slots: int) -> Iterator[subprocess.Popen[bytes]]:
+def _agent(directory: Path, *, gateways: int, workers: int, slots: int, store: str | None) -> Iterator[subprocess.Popen[bytes]]:
     numbers = {"gateways": gateways, "workers": workers, "slots": slots, "port": _free_ports(gateways)}
-    options = [f"--{name}={number}" for name, number in numbers.items()]
+    options = [f"--{name}={number}" for name, number in numbers.items()] + ([f"--store={store}"] if store else [])
     with open(directory / "agent.log", "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "callboard.cli", "up", f"--data={directory / 'data'}", "--json", *options],
