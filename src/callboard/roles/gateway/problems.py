@@ -39,6 +39,8 @@ _STATUSES: Final[dict[type[errors.CallboardError], int]] = {
     errors.Forbidden: 403,
     errors.StoreUnavailable: 503,
     errors.StoreFull: 503,
+    errors.StoreRefused: 503,
+    errors.StoreUnfit: 503,
     errors.WaitTimeout: 504,
     errors.Unreachable: 503,
     errors.UnknownName: 404,
