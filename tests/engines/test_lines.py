@@ -201,7 +201,7 @@ class TestConflicts:
 
         def work(c):
             c.exec_driver_sql("UPDATE things SET number = 1")
-            with pytest.raises(errors.StoreUnavailable, match="waited 5 s for a lock"):
+            with pytest.raises(errors.StoreUnavailable, match="waited too long for a lock"):
                 second.transact(lambda c: c.exec_driver_sql("UPDATE things SET number = 2"))
 
         began = time.monotonic()
@@ -292,7 +292,7 @@ class TestServersThatStop:
         assert "unknown" not in raised.value.data
         server.cont()
         began = time.monotonic()
-        assert put(on, 2) == 1
+        wait_until(lambda: answers(lambda: put(on, 2)))
         assert time.monotonic() - began < 1
         assert ids(on) == [2]
 
@@ -306,7 +306,7 @@ class TestServersThatStop:
             ids(on)
         assert time.monotonic() - began < 7
         server.cont()
-        assert ids(on) == []
+        wait_until(lambda: answers(lambda: ids(on)), line.AWAY_SECONDS + 1)
 
     def test_a_slow_statement_is_not_cut(self, server, url, opened):
         on = opened(url)
@@ -321,6 +321,7 @@ class TestServersThatStop:
         on.transact(work)
         assert runs == [1]
 
+    @pytest.mark.long
     def test_twenty_kills_in_a_row(self, server, url, opened, record_property):
         on = opened(url)
         made(on)
@@ -378,7 +379,9 @@ class TestRefusals:
         assert "is it running?" in self.refused(to(url, 1), errors.StoreUnavailable)
 
     def test_a_name_that_is_none(self, url):
-        assert "is it running?" in self.refused(url.replace("127.0.0.1", "no-such-host.invalid"), errors.StoreUnavailable)
+        assert "is no name that leads anywhere" in self.refused(
+            url.replace("127.0.0.1", "no-such-host.invalid"), errors.StoreUnavailable
+        )
 
     def test_a_user_that_may_only_read(self, server, url):
         name = url.rpartition("/")[2]
@@ -462,6 +465,15 @@ class TestFitness:
         mariadb.sql(f"CREATE OR REPLACE USER reader IDENTIFIED BY 'reader-sesame'; GRANT SELECT ON {name}.* TO reader")
         found = [each for each in fitness.check(url.replace("callboard:open-sesame", "reader:reader-sesame")) if each.mend]
         assert [each.what for each in found] == ["the user lacks INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"]
+
+
+def answers(ask: Callable[[], object]) -> bool:
+    """Whether the server is in reach, as far as the line looks: for a moment after it was not, it does not look."""
+    try:
+        ask()
+    except errors.StoreUnavailable:
+        return False
+    return True
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -556,6 +568,7 @@ class TestGalera:
         assert load.slowest < beside.slowest + 2
         assert on.transact(lambda c: c.info["host"][1]) == galera.members[1].port
 
+    @pytest.mark.long
     def test_the_first_host_is_used_again_when_it_is_back(self, galera, galera_database, opened):
         on = opened(galera_database)
         made(on)
@@ -569,6 +582,7 @@ class TestGalera:
             time.sleep(0.05)
         assert ids(on) == [1]
 
+    @pytest.mark.long
     def test_nodes_killed_under_load_lose_nothing_and_do_nothing_twice(self, galera, galera_database, opened):
         on = opened(galera_database)
         made(on)

@@ -30,8 +30,9 @@ def open(url: str) -> Any:
 
         return database.Database(given, postgresql.PostgreSql(given))
     except ImportError as error:
+        why = " ".join(str(error).split())
         raise errors.InvalidSetting(
-            f"{given.scheme}: needs a package that cannot be loaded ({error}): pip install 'callboard[{given.product}]'"
+            f"{given.scheme}: needs a package that cannot be loaded ({why:.200}): pip install 'callboard[{given.product}]'"
         ) from None
 
 

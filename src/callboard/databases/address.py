@@ -36,6 +36,9 @@ class Address(msgspec.Struct, frozen=True):
     name: str
     options: dict[str, str]
 
+    def __repr__(self) -> str:
+        return f"Address({self.shown})"
+
     @property
     def product(self) -> str:
         return PRODUCTS[self.scheme]
@@ -87,7 +90,9 @@ def _host(scheme: str, text: str, default: int) -> Host:
     elif ":" in text:
         name, _, port = text.partition(":")
     if not name:
-        raise _wrong(scheme, "a host is missing")
+        raise _wrong(scheme, "a host is missing (a socket file cannot be named: servers are reached over TCP)")
+    if "%" in name or "/" in name:
+        raise _wrong(scheme, f"{name!r} is no host: servers are reached over TCP, not by a socket file")
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
         raise _wrong(scheme, f"the port after {name!r} is no number from 1 to 65535; a : in a password is written %3A")
     return name, int(port)

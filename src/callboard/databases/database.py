@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -15,6 +18,7 @@ from callboard.databases.products import Means
 
 GREETING_SECONDS: Final = 0.5
 SILENT_SECONDS: Final = 1.0
+_SPELL: Final = "correct the host in the URL, or make the name known"
 RETURN_SECONDS: Final = 5.0
 """A server that is preferred is used again when it has been fit for so long; how often it is looked at."""
 
@@ -31,7 +35,12 @@ class Database:
         """When servers did not answer while something was in flight."""
         self._made = threading.local()
         self._engine = sa.create_engine(
-            product.url, creator=self._take, poolclass=pool.NullPool, pool_reset_on_return=None, **product.engine_options()
+            product.url,
+            creator=self._take,
+            poolclass=pool.NullPool,
+            pool_reset_on_return=None,
+            hide_parameters=True,  # They are people's data: no error tells them.
+            **product.engine_options(),
         )
         self.returns = Returns(self)
 
@@ -39,11 +48,6 @@ class Database:
     def galera(self) -> bool:
         """Whether it is a Galera cluster: known after the first connection."""
         return self.server is not None and self.server.galera
-
-    @property
-    def packet_bytes(self) -> int:
-        """The largest statement that the server takes: known after the first connection."""
-        return self.server.packet_bytes if self.server is not None else 1 << 20
 
     def connect(self) -> sa.Connection:
         """Connect to the first fit server. `connection.info["host"]` says which it is. Its transactions are READ COMMITTED.
@@ -71,6 +75,12 @@ class Database:
             return self._adopt(*second)
         raise _telling(failures)
 
+    @contextlib.contextmanager
+    def visit(self) -> Iterator[sa.Connection]:
+        """Connect for a while, looked after: whoever waits for an answer of a server that is gone gets an error."""
+        with self.connect() as on, self.guard(on.connection.driver_connection, on.info["host"]):
+            yield on
+
     def better(self, host: address.Host) -> bool:
         """Whether a server that is preferred to `host` has been fit for some time: connect anew to move there."""
         return host != self.address.hosts[0] and self.returns.due(host, time.monotonic())
@@ -80,13 +90,17 @@ class Database:
         product = self.product
         means = product.means(error)
         place = self._named(host) if host else self.address.shown
-        mend = product.mend(error)
-        text = f"{place}: {product.told(error)}" + (f": {mend}" if mend else "")
-        return products.ERRORS.get(means, errors.StoreUnavailable)(text)
+        kind = products.ERRORS.get(means, errors.StoreUnavailable)
+        return self._wrong(kind, f"{place}: {product.told(error)}", product.mend(error))
+
+    @staticmethod
+    def _wrong(kind: type[errors.StoreError], what: str, mend: str) -> errors.StoreError:
+        """Return an error of what is wrong and what mends it; `data["mend"]` is the latter, where there is any."""
+        return kind(f"{what}: {mend}", mend=mend) if mend else kind(what)
 
     def guard(self, raw: Any, host: address.Host) -> lookout.Guard:
         """Return what lets the lookout cut a connection when its server is frozen or gone."""
-        return lookout.Guard(self.product.descriptor(raw), lambda: self._alive(host))
+        return lookout.Guard(self.product.descriptor(raw), host, lambda: self._alive(host))
 
     def fit(self, host: address.Host) -> bool:
         """Whether a server could be used now."""
@@ -104,15 +118,22 @@ class Database:
 
     def _alive(self, host: address.Host) -> bool:
         """Called in the lookout's thread."""
-        alive = self.product.alive(host)
+        try:
+            alive = self.product.alive(host)
+        except socket.gaierror:
+            alive = False
         if not alive:
             self._silent[host] = time.monotonic()
         return alive
 
     def _reach(self, host: address.Host) -> tuple[Any, products.Server]:
         product = self.product
-        if not product.greets(host, GREETING_SECONDS):
-            raise errors.StoreUnavailable(f"{self._named(host)} does not answer: is it running?")
+        try:
+            greeted = product.greets(host, GREETING_SECONDS)
+        except socket.gaierror:
+            raise self._wrong(errors.StoreUnavailable, f"{self._named(host)} is no name that leads anywhere", _SPELL) from None
+        if not greeted:
+            raise self._wrong(errors.StoreUnavailable, f"{self._named(host)} does not answer", "is it running?")
         raw = None
         try:
             raw = product.connect(host)
@@ -120,7 +141,8 @@ class Database:
                 server = product.examine(raw)
                 if server.away or server.unfit:
                     kind = errors.StoreUnavailable if server.away else errors.StoreUnfit
-                    raise kind(f"{self._named(host)}: {server.away or server.unfit}")
+                    what, _, mend = (server.away or server.unfit).rpartition(": ")
+                    raise self._wrong(kind, f"{self._named(host)}: {what or mend}", mend if what else "")
                 product.prepare(raw, server)
         except Exception as error:
             if raw is not None:
@@ -155,7 +177,7 @@ class Database:
 
 
 class Returns:
-    """Notices when a preferred server is fit again. It is looked at in the lookout's thread."""
+    """Notices when a preferred server is fit again. It is looked at as an errand of the lookout's."""
 
     def __init__(self, of: Database) -> None:
         self._of = of

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy import exc
+
 from callboard import databases, errors
 from callboard.databases import products
 
@@ -16,10 +18,12 @@ def check(url: str) -> list[Finding]:
     """
     database = databases.open(url)
     try:
-        on = database.connect()
+        with database.visit() as on:
+            found: list[Finding] = database.product.findings(on, database.server)
+            return found
     except errors.StoreError as error:
-        what, _, mend = error.message.rpartition(": ")
-        return [Finding(level=Level.UNFIT, what=what or error.message, mend=mend if what else "")]
-    with on:
-        found: list[Finding] = database.product.findings(on, database.server)
-        return found
+        failed = error
+    except exc.DBAPIError as error:
+        failed = database.translated(error.orig or error)
+    mend = str(failed.data.get("mend", ""))
+    return [Finding(level=Level.UNFIT, what=failed.message.removesuffix(f": {mend}"), mend=mend)]

@@ -56,6 +56,8 @@ class Line:
         self._product = of.product
         self._writer = writer or os.urandom(16)
         self._number: int | None = None
+        self._unknown: dict[bytes, int] = {}
+        """Marks of transactions of which nobody knows what became, each with its number before."""
         self._reach_seconds = reach_seconds
         self._settle_seconds = settle_seconds
         self._wire: wire.Wire | None = None
@@ -74,8 +76,8 @@ class Line:
         `work` may be run several times, each time in a new transaction with nothing of the former one left: it must be
         repeatable, and have no effects but on the connection and its return value.
 
-        Raises StoreError when nothing was applied (with `data["unknown"]` true: when nobody can tell), and what `work` raises,
-        after rolling back.
+        Raises StoreError when nothing was applied (with `data["unknown"]` true: when nobody can tell; with `data["waited"]` true:
+        because another transaction held what it needed), and what `work` raises, after rolling back.
         """
         victims = losses = 0
         while True:
@@ -138,9 +140,7 @@ class Line:
             on.commit()
         except BaseException as error:
             self._left_open(number, error)
-            if not isinstance(
-                error, exc.DBAPIError
-            ):  # Somebody broke in (KeyboardInterrupt), and the connection is of no use now.
+            if _cause(error) is None:  # Somebody broke in (KeyboardInterrupt), and the connection is of no use now.
                 raise
         self._number = number + 2
         return done
@@ -157,7 +157,7 @@ class Line:
     def _undone(self, on: wire.Wire, error: BaseException) -> NoReturn:
         """Roll back, and raise what `error` means."""
         means = self._means(on, error)
-        if means in _ANEW:
+        if means in _ANEW or (means is Means.BUSY and self._database.galera):  # Of its nodes, a donor keeps others waiting.
             self._leave()
         else:
             self._roll_back(on)
@@ -166,6 +166,8 @@ class Line:
         translated = self._translated(on, error)
         if means is Means.VICTIM or means in _ANEW:
             raise _Again(means, translated) from None
+        if means is Means.BUSY:
+            translated.data["waited"] = True
         raise translated from None
 
     def _left_open(self, number: int, error: BaseException) -> None:
@@ -204,6 +206,7 @@ class Line:
                 found = None
                 break
         if found is None:
+            self._unknown[self._writer] = number
             self._rename()
             raise errors.StoreUnavailable(f"{error.message}: nobody knows whether it committed", unknown=True)
         return found
@@ -235,13 +238,31 @@ class Line:
             if self._means(on, error) is not Means.MISSING:
                 raise
             on.roll_back()
-            on.begin_plain()
-            on.on.exec_driver_sql(self._product.marks)
-            on.commit()
+            self._make_table(on)
             number = self._upsert_mark(on)
+        self._close_unknown(on)
         self._number = number
         self._sweep(on)
         return number
+
+    def _make_table(self, on: wire.Wire) -> None:
+        on.begin_plain()
+        try:
+            on.on.exec_driver_sql(self._product.marks)
+            on.commit()
+        except exc.DBAPIError as error:
+            if self._means(on, error) is not Means.BUG:
+                raise
+            on.roll_back()  # On PostgreSQL it fails so, in several ways, when others make it at the same moment.
+
+    def _close_unknown(self, on: wire.Wire) -> None:
+        """See to it that what nobody knew of has committed or never will: whoever looks from now on sees the truth."""
+        for writer, number in self._unknown.items():
+            on.begin_plain()
+            text = "UPDATE callboard_marks SET number = number + 1 WHERE writer = %s AND number = %s"
+            on.on.exec_driver_sql(text, (writer, number))
+            on.commit()
+        self._unknown.clear()
 
     def _upsert_mark(self, on: wire.Wire) -> int:
         on.begin_plain()
@@ -279,7 +300,9 @@ class Line:
             self._undone(on, error)
         try:
             on.commit()
-        except exc.DBAPIError:
+        except Exception as error:
+            if _cause(error) is None:
+                raise
             self._leave()
         return done
 

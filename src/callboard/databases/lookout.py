@@ -1,7 +1,8 @@
 """The thread that cuts a connection to a server that is frozen or gone, so that nobody waits for it for ever.
 
 One thread a process, started by the first watch and shared by all. Slow is not dead: what has been in flight for a second
-makes it ask the server, on a new connection, whether it is there. Only one that does not answer is cut off.
+makes it ask the server, on a new connection, whether it is there. Only one that does not answer is cut off, with all connections
+that it has: those at rest are made anew when they are used next, and nobody else has to find out by waiting.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol
 
@@ -35,17 +36,24 @@ class Suspicion(NamedTuple):
 
 
 class Watched(Protocol):
-    """What the thread looks after. Both are called in it."""
+    """What the thread looks after. All are called in it."""
 
     @property
     def busy(self) -> bool:
         """Whether anything is in flight."""
+
+    @property
+    def server(self) -> object:
+        """Which server it is connected to: equal for equal ones."""
 
     def suspect(self, now: float) -> Suspicion | None:
         """Return what has been in flight for longer than `PATIENCE_SECONDS`."""
 
     def cut(self, suspicion: Suspicion) -> None:
         """Break the connection, if the same is still in flight."""
+
+    def sever(self) -> None:
+        """Break the connection, whatever it does: its server does not answer others."""
 
 
 class Lookout:
@@ -77,7 +85,9 @@ class Lookout:
             self._watched.discard(watched)
 
     def errand(self, key: object, run: Callable[[], None]) -> None:
-        """Do something in the thread at its next turn, once; what has the same key is done once."""
+        """Do something at the next turn, once; what has the same key is done once. In another thread: it may itself wait for a
+        server that this thread must cut off.
+        """
         with self._lock:
             self._errands[key] = run
             self._run()
@@ -88,17 +98,21 @@ class Lookout:
             watched, errands = list(self._watched), list(self._errands.values())
             self._errands.clear()
         self._busy = any(each.busy for each in watched)
-        for run in [*(lambda each=each: self._ask(each) for each in watched), *errands]:
-            try:
-                run()
-            except Exception:  # Whatever it is: without this thread, others wait for ever.
-                _log.exception("looking at a database failed")
+        if errands and self._threads:
+            threading.Thread(target=_each, args=(errands,), name="callboard-errands", daemon=True).start()
+        else:
+            _each(errands)
+        _each([lambda each=each: self._ask(each, watched) for each in watched])  # type: ignore[misc]
 
-    def _ask(self, watched: Watched) -> None:
-        """Cut it off if it is suspected, its server does not answer, and it is still the same that is in flight."""
+    def _ask(self, watched: Watched, every: Sequence[Watched]) -> None:
+        """Cut it off if it is suspected, its server does not answer, and the same is still in flight; then all others."""
         suspicion = watched.suspect(self._clock())
-        if suspicion is not None and not suspicion.alive():
-            watched.cut(suspicion)
+        if suspicion is None or suspicion.alive():
+            return
+        watched.cut(suspicion)
+        for other in every:
+            if other is not watched and other.server == watched.server:
+                other.sever()
 
     def _run(self) -> None:
         if not self._threads:
@@ -113,6 +127,14 @@ class Lookout:
             self.turn()
 
 
+def _each(runs: Iterable[Callable[[], None]]) -> None:
+    for run in runs:
+        try:
+            run()
+        except Exception:  # Whatever it is: without the lookout's thread, others wait for ever.
+            _log.exception("looking at a database failed")
+
+
 shared = Lookout()
 """The one of this process."""
 
@@ -120,10 +142,12 @@ shared = Lookout()
 class Guard:
     """One connection, looked after between `begin` and `end`, or inside a `with`, which closes it."""
 
-    def __init__(self, descriptor: int, alive: Callable[[], bool]) -> None:
+    def __init__(self, descriptor: int, server: object, alive: Callable[[], bool]) -> None:
+        self.server = server
         self._cutter = sockets.Cutter(descriptor)
         self._alive = alive
         self._since: float | None = None
+        self._severed = False
         shared.add(self)
 
     @property
@@ -152,10 +176,14 @@ class Guard:
 
     def suspect(self, now: float) -> Suspicion | None:
         since = self._since
-        if since is None or now - since < PATIENCE_SECONDS:
+        if self._severed or since is None or now - since < PATIENCE_SECONDS:
             return None
         return Suspicion(since, self._alive)
 
     def cut(self, suspicion: Suspicion) -> None:
         if self._since == suspicion.since:
             self._cutter.cut()
+
+    def sever(self) -> None:
+        self._severed = True
+        self._cutter.cut()

@@ -21,6 +21,7 @@ IDLE_SECONDS: Final = 20
 _MEANS: Final = {
     1213: Means.VICTIM,
     1020: Means.VICTIM,
+    1412: Means.VICTIM,
     1053: Means.LOST,
     1080: Means.LOST,
     1152: Means.LOST,
@@ -47,7 +48,11 @@ _MEANS: Final = {
     1180: Means.AWAY,
     1203: Means.AWAY,
     1226: Means.AWAY,
+    1637: Means.AWAY,
     1205: Means.BUSY,
+    1206: Means.BUSY,
+    1969: Means.BUSY,
+    3024: Means.BUSY,
     3572: Means.BUSY,
     3: Means.FULL,
     1021: Means.FULL,
@@ -55,6 +60,7 @@ _MEANS: Final = {
     1044: Means.REFUSED,
     1045: Means.REFUSED,
     1049: Means.REFUSED,
+    1102: Means.REFUSED,
     1129: Means.REFUSED,
     1130: Means.REFUSED,
     1142: Means.REFUSED,
@@ -85,9 +91,10 @@ _MENDS: Final = {
     1114: "free space on the server's disk",
     3: "free space on the server's disk",
     1040: "raise max_connections on the server",
-    1044: "let the owner GRANT ALL on this database to this user",
+    1044: "let the owner make the database, if it does not exist, and GRANT this user its rights there",
     1045: "correct the user or the password in the URL",
     1049: "let the owner CREATE DATABASE",
+    1102: "correct the name of the database in the URL",
     1129: "run FLUSH HOSTS on the server",
     1130: "let the owner make the user for this client's host",
     1142: "let the owner GRANT ALL on this database to this user",
@@ -98,6 +105,8 @@ _MENDS: Final = {
     1698: "give the user a password: this one is only let in by the server's own machine",
     1836: "name the server that writes",
     2020: "raise max_allowed_packet on the server to 16M or more",
+    2026: "correct ssl_ca, ssl_cert and ssl_key in the URL, or the server's certificate",
+    3159: "encrypt: add ?ssl_ca=FILE to the URL",
 }
 _SETTINGS: Final = (
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
@@ -111,11 +120,16 @@ _EXAMINED: Final = (
     "SHOW VARIABLES WHERE Variable_name IN ('version', 'max_allowed_packet', 'read_only', 'super_read_only', 'innodb_read_only', "
     "'wsrep_on', 'log_bin', 'binlog_format')"
 )
-_MINE: Final = "GRANTEE = CONCAT(CHAR(39), REPLACE(CURRENT_USER(), '@', CONCAT(CHAR(39), '@', CHAR(39))), CHAR(39))"
+_HOST: Final = "SUBSTRING_INDEX(CURRENT_USER(), '@', -1)"
+_USER: Final = f"LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER()) - CHAR_LENGTH({_HOST}) - 1)"
+"""Cut at the last @: a user's name may have some of its own."""
+_MINE: Final = f"GRANTEE = CONCAT(CHAR(39), {_USER}, CHAR(39), '@', CHAR(39), {_HOST}, CHAR(39))"
 _GRANTED: Final = (
     f"SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE {_MINE} "
-    f"UNION SELECT PRIVILEGE_TYPE FROM information_schema.SCHEMA_PRIVILEGES WHERE {_MINE} AND DATABASE() LIKE TABLE_SCHEMA"
+    f"UNION SELECT PRIVILEGE_TYPE FROM information_schema.SCHEMA_PRIVILEGES WHERE {_MINE} AND DATABASE() LIKE TABLE_SCHEMA "
+    f"UNION SELECT '{mysql_fitness.BY_ROLE}' FROM DUAL WHERE COALESCE(CURRENT_ROLE(), 'NONE') <> 'NONE'"
 )
+_TABLES: Final = "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'callboard_marks'"
 _WRITING = b"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE"
 _READING = b"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _MODE = "callboard_mode"
@@ -180,7 +194,6 @@ class MySql:
         return products.Server(
             version=said["version"],
             galera=galera,
-            packet_bytes=int(said["max_allowed_packet"]),
             away=away,
             unfit=mysql_fitness.unfit(said),
             reluctant=not state.startswith("Synced") if galera else False,
@@ -224,6 +237,9 @@ class MySql:
     def begin_reading(self, raw: Any) -> None:
         _set_mode(raw, _READING)
 
+    def commit(self, raw: Any) -> None:
+        raw.commit()
+
     def check_commit(self, raw: Any) -> None:
         pass  # A statement that failed was undone by itself, or took the whole transaction with it.
 
@@ -249,7 +265,7 @@ class MySql:
 
     def told(self, error: BaseException) -> str:
         if _code(error) == 1205:
-            return f"waited {LOCK_SECONDS} s for a lock that another transaction holds"
+            return "waited too long for a lock that another transaction holds"
         return " ".join(str(error.args[1] if len(error.args) > 1 else error).split())
 
     def mend(self, error: BaseException) -> str:
@@ -259,7 +275,8 @@ class MySql:
         said = {name: value for name, value in on.exec_driver_sql("SHOW VARIABLES")}
         cluster = {name: value for name, value in on.exec_driver_sql("SHOW STATUS LIKE 'wsrep%%'")}
         granted = set(on.exec_driver_sql(_GRANTED).scalars())
-        return mysql_fitness.findings(said, cluster, granted, self._given.name)
+        tables = on.exec_driver_sql(_TABLES).first() is not None
+        return mysql_fitness.findings(said, cluster, granted, self._given.name, tables=tables)
 
 
 def _code(error: BaseException) -> int:

@@ -9,6 +9,10 @@ from callboard.databases import products
 from callboard.databases.products import Finding, Level
 
 PRIVILEGES: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "INDEX")
+MIGRATING: Final = frozenset(("CREATE", "ALTER", "INDEX"))
+"""Of these, what is needed only to make the tables, and to change them after an update."""
+BY_ROLE: Final = "by role"
+"""Stands among a user's privileges when more of them may come by a role, where nobody sees them."""
 _LEAST_PACKET: Final = 1 << 20
 _GOOD_PACKET: Final = 16 << 20
 _LEAST_CONNECTIONS: Final = 50
@@ -19,9 +23,12 @@ def unfit(said: Mapping[str, str]) -> str:
     return next((f"{each.what}: {each.mend}" for each in _needed(said) if each.level is Level.UNFIT), "")
 
 
-def findings(said: Mapping[str, str], cluster: Mapping[str, str], privileges: Set[str], database: str) -> list[Finding]:
-    """Judge a server by its variables, its status as a node of a cluster (empty: it is none), and the user's privileges."""
-    found = [*_needed(said), _granted(privileges, database), *_durable(said), *_room(said)]
+def findings(
+    said: Mapping[str, str], cluster: Mapping[str, str], privileges: Set[str], database: str, *, tables: bool = False
+) -> list[Finding]:
+    """Judge a server by its variables, its status as a node of a cluster (empty: it is none), and the user's privileges, in a
+    database that has our tables or has not."""
+    found = [*_needed(said), _granted(privileges, database, tables), *_durable(said), *_room(said)]
     if said.get("wsrep_on") == "ON":
         found += _node(said, cluster)
     return found
@@ -56,11 +63,16 @@ def _needed(said: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(Level.WARNING, f"default_storage_engine is {engine}; Callboard's tables are InnoDB all the same", "")
 
 
-def _granted(privileges: Set[str], database: str) -> Finding:
+def _granted(privileges: Set[str], database: str, tables: bool) -> Finding:
     lacking = [each for each in PRIVILEGES if each not in privileges]
     if not lacking:
         return Finding(Level.FIT, "the user may do what is needed")
     mend = f"GRANT {', '.join(PRIVILEGES)} ON `{database}`.* TO that user"
+    if BY_ROLE in privileges:
+        return Finding(Level.WARNING, f"the user lacks {', '.join(lacking)}, if its role does not bring it", mend)
+    if tables and MIGRATING.issuperset(lacking):
+        what = f"the user may work with the tables that are there, and not change them: it lacks {', '.join(lacking)}"
+        return Finding(Level.WARNING, what, "before an update, run 'callboard migrate' as a user who has them")
     return Finding(Level.UNFIT, f"the user lacks {', '.join(lacking)}", mend)
 
 

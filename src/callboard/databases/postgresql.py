@@ -36,6 +36,7 @@ _MEANS: Final = {
     "55P03": Means.BUSY,
     "53100": Means.FULL,
     "3D000": Means.REFUSED,
+    "3F000": Means.REFUSED,
     "42501": Means.REFUSED,
     "25006": Means.READ_ONLY,
     "42P01": Means.MISSING,
@@ -47,6 +48,7 @@ _MENDS: Final = {
     "28P01": "correct the user or the password in the URL",
     "28000": "correct the user in the URL, or let the owner allow it in pg_hba.conf",
     "3D000": "let the owner CREATE DATABASE",
+    "3F000": "let the owner CREATE SCHEMA, or ALTER ROLE … SET search_path to one that exists",
     "42501": "let the owner grant that privilege to this user",
     "25006": "name the server that writes",
 }
@@ -58,6 +60,12 @@ _AT_LOGIN: Final = (
     (re.compile(r"FATAL"), "28000"),
 )
 """What a refused login says: its code does not come through the driver."""
+_ENCRYPTION: Final = "correct sslmode, sslrootcert, sslcert and sslkey in the URL, or the server's certificate"
+_UNSAID: Final = (
+    ("invalid response to SSL", "correct the port in the URL: what answers there is no PostgreSQL"),
+    *((word, _ENCRYPTION) for word in ("SSL", "sslmode", "certificate", "private key")),
+)
+"""What helps against errors of the driver's own, by what they say."""
 _SETTINGS: Final = (
     f"SET lock_timeout = '{LOCK_SECONDS}s'; SET statement_timeout = 0; "
     f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'; "
@@ -65,11 +73,13 @@ _SETTINGS: Final = (
 )
 _EXAMINED: Final = (
     "SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('default_transaction_read_only'), "
-    "current_setting('synchronous_commit'), current_setting('server_version')"
+    "current_setting('synchronous_commit'), current_setting('server_version'), current_setting('server_encoding')"
 )
 _LOOKED_AT: Final = (
     "SELECT pg_is_in_recovery(), pg_encoding_to_char(encoding), current_schema(), "
-    "has_schema_privilege(current_schema(), 'CREATE') FROM pg_database WHERE datname = current_database()"
+    "has_schema_privilege(current_schema(), 'CREATE'), (SELECT bool_and(has_table_privilege(t, p)) "
+    "FROM to_regclass('callboard_marks') AS t, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p) "
+    "FROM pg_database WHERE datname = current_database()"
 )
 
 
@@ -114,8 +124,8 @@ class PostgreSql:
         return raw
 
     def examine(self, raw: Any) -> products.Server:
-        number, recovering, read_only, synchronous, version = raw.execute(_EXAMINED).fetchone()
-        unfit = postgresql_fitness.unfit(number, version, recovering, read_only == "on")
+        number, recovering, read_only, synchronous, version, encoding = raw.execute(_EXAMINED).fetchone()
+        unfit = postgresql_fitness.unfit(number, version, recovering, read_only == "on", encoding)
         return products.Server(version=f"PostgreSQL {version}", unfit=unfit, forgetful=synchronous == "off")
 
     def prepare(self, raw: Any, server: products.Server) -> None:
@@ -148,6 +158,9 @@ class PostgreSql:
     def begin_reading(self, raw: Any) -> None:
         _run(raw, b"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
+    def commit(self, raw: Any) -> None:
+        _run(raw, b"COMMIT")
+
     def check_commit(self, raw: Any) -> None:
         if raw.pgconn.transaction_status == pq.TransactionStatus.INERROR:
             raise psycopg.errors.InFailedSqlTransaction("a statement failed, and the work went on as if it had not")
@@ -175,18 +188,20 @@ class PostgreSql:
 
     def told(self, error: BaseException) -> str:
         if _state(error) == "55P03":
-            return f"waited {LOCK_SECONDS} s for a lock that another transaction holds"
+            return "waited too long for a lock that another transaction holds"
         diag = getattr(error, "diag", None)
-        words = (diag.message_primary if diag else None) or str(error)
-        return " ".join(words.rpartition("FATAL:")[2].split())
+        words = (diag.message_primary if diag else None) or str(error).rpartition("failed: ")[2]
+        return " ".join(words.rpartition("FATAL:")[2].strip().partition("\n")[0].split())
 
     def mend(self, error: BaseException) -> str:
-        return _MENDS.get(_state(error), "")
+        if _state(error):
+            return _MENDS.get(_state(error), "")
+        return next((mend for said, mend in _UNSAID if said in str(error)), "")
 
     def findings(self, on: sa.Connection, server: products.Server) -> list[products.Finding]:
         said = {name: value for name, value in on.exec_driver_sql("SELECT name, coalesce(reset_val, setting) FROM pg_settings")}
-        recovering, encoding, schema, may_create = on.exec_driver_sql(_LOOKED_AT).one()
-        return postgresql_fitness.findings(said, recovering, encoding, bool(may_create), schema or "")
+        recovering, encoding, schema, may_create, may_work = on.exec_driver_sql(_LOOKED_AT).one()
+        return postgresql_fitness.findings(said, recovering, encoding, bool(may_create), schema or "", may_work)
 
 
 def _state(error: BaseException) -> str:

@@ -45,8 +45,6 @@ class Server(msgspec.Struct, frozen=True):
 
     version: str
     galera: bool = False
-    packet_bytes: int = 1 << 30
-    """The largest statement that it takes."""
     away: str = ""
     """Why it cannot work just now; empty when it can."""
     unfit: str = ""
@@ -91,10 +89,10 @@ class Product(Protocol):
         """Return more arguments for SQLAlchemy's engine."""
 
     def greets(self, host: address.Host, seconds: float) -> bool:
-        """Whether a server answers there within so many seconds, on a new connection."""
+        """Whether a server answers there within so many seconds, on a new connection. Raises socket.gaierror."""
 
     def alive(self, host: address.Host) -> bool:
-        """Whether a server that does not answer a statement answers anything at all."""
+        """Whether a server that does not answer a statement answers anything at all. Raises socket.gaierror."""
 
     def connect(self, host: address.Host) -> Any:
         """Log in. Raises the driver's errors."""
@@ -125,6 +123,9 @@ class Product(Protocol):
 
     def begin_plain(self, raw: Any) -> None:
         """Begin a READ COMMITTED transaction."""
+
+    def commit(self, raw: Any) -> None:
+        """Commit."""
 
     def check_commit(self, raw: Any) -> None:
         """Raise the driver's error when nothing would be committed, though nobody would say so."""

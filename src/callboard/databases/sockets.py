@@ -10,12 +10,17 @@ from callboard.databases import address
 
 
 def answers(host: address.Host, request: bytes, seconds: float) -> bool:
-    """Whether anything comes back within so many seconds, on a new connection, after `request` was sent."""
+    """Whether anything comes back within so many seconds, on a new connection, after `request` was sent.
+
+    Raises socket.gaierror for a name that leads nowhere.
+    """
     try:
         with socket.create_connection(host, timeout=seconds) as tried:
             if request:
                 tried.sendall(request)
             return bool(tried.recv(1))
+    except socket.gaierror:
+        raise
     except OSError:
         return False
 

@@ -47,29 +47,30 @@ class Wire:
     def begin(self, writer: bytes, number: int) -> bool:
         """Begin to write, with a mark; tell whether the mark's number was as expected."""
         self._guard.begin()
-        self.on.begin()
         return self._product.begin(self.raw, writer, number)
 
     def begin_plain(self) -> None:
         """Begin to write, without a mark."""
         self._guard.begin()
-        self.on.begin()
         self._product.begin_plain(self.raw)
 
     def begin_reading(self) -> None:
         """Begin to read one snapshot."""
         self._guard.begin()
-        self.on.begin()
         self._product.begin_reading(self.raw)
 
     def commit(self) -> None:
         """Raises the driver's error, which may leave open what became of the transaction."""
-        self.on.commit()
+        if self.on.in_transaction():  # As far as SQLAlchemy knows: it was asked to run something.
+            self.on.commit()
+        else:
+            self._product.commit(self.raw)
         self._guard.end()
 
     def roll_back(self) -> None:
         """Raises the driver's error: nothing of the transaction will be applied all the same."""
-        self.on.rollback()
+        self.on.rollback()  # Nothing, where SQLAlchemy was not asked to run anything.
+        self.raw.rollback()
         self._guard.end()
 
     def close(self) -> None:

@@ -43,6 +43,7 @@ def test_it_is_shown_without_the_password():
         ("mysql://u:secret@h/", "name of the database is missing"),
         ("mysql://h/n", "user is missing"),
         ("mysql://u:secret@/n", "host is missing"),
+        ("mysql://u:secret@%2Frun%2Fmysqld.sock/n", "not by a socket file"),
         ("mysql://u:secret@h,/n", "host is missing"),
         ("mysql://u:secret@h:x/n", "port after 'h'"),
         ("mysql://u:secret@h:0/n", "port after 'h'"),

@@ -37,13 +37,13 @@ POSTGRESQL = {
 ALL = frozenset(mysql_fitness.PRIVILEGES)
 
 
-def mysql(said=None, cluster=None, privileges=ALL):
-    found = mysql_fitness.findings(said or MARIADB, cluster or {}, privileges, "n")
+def mysql(said=None, cluster=None, privileges=ALL, tables=False):
+    found = mysql_fitness.findings(said or MARIADB, cluster or {}, privileges, "n", tables=tables)
     return [(each.level, each.what, each.mend) for each in found if each.level is not Level.FIT]
 
 
-def postgresql(said=None, recovering=False, encoding="UTF8", may_create=True, schema="public"):
-    found = postgresql_fitness.findings(POSTGRESQL | (said or {}), recovering, encoding, may_create, schema)
+def postgresql(said=None, recovering=False, encoding="UTF8", may_create=True, schema="public", may_work=None):
+    found = postgresql_fitness.findings(POSTGRESQL | (said or {}), recovering, encoding, may_create, schema, may_work)
     return [(each.level, each.what, each.mend) for each in found if each.level is not Level.FIT]
 
 
@@ -53,7 +53,8 @@ def test_what_is_fit():
     assert mysql(NODE, CLUSTER) == []
     assert postgresql() == []
     assert mysql_fitness.unfit(MARIADB) == ""
-    assert postgresql_fitness.unfit(150018, "15.18", False, False) == ""
+    assert postgresql_fitness.unfit(150018, "15.18", False, False, "UTF8") == ""
+    assert "LATIN1" in postgresql_fitness.unfit(150018, "15.18", False, False, "LATIN1")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,9 @@ def test_privileges_that_are_lacking_are_named():
         ({}, {"recovering": True}, Level.UNFIT, "standby"),
         ({}, {"encoding": "SQL_ASCII"}, Level.UNFIT, "UTF8"),
         ({}, {"may_create": False}, Level.UNFIT, "GRANT CREATE"),
-        ({}, {"may_create": False, "schema": ""}, Level.UNFIT, "public"),
+        ({}, {"may_create": False, "schema": ""}, Level.UNFIT, "search_path"),
+        ({}, {"may_create": False, "may_work": True}, Level.WARNING, "callboard migrate"),
+        ({}, {"may_create": True, "may_work": False}, Level.UNFIT, "GRANT SELECT"),
         ({"fsync": "off"}, {}, Level.WARNING, "fsync = on"),
         ({"full_page_writes": "off"}, {}, Level.WARNING, "full_page_writes = on"),
         ({"synchronous_commit": "off"}, {}, Level.WARNING, "synchronous_commit"),
@@ -124,3 +127,16 @@ def test_what_is_wrong_with_a_postgresql_server(said, more, level, word):
     ((found, what, mend),) = postgresql(said, **more)
     assert found is level
     assert word in what + mend
+
+
+def test_a_user_may_lack_what_only_migrating_needs_where_the_tables_are_there():
+    few = ALL - mysql_fitness.MIGRATING
+    ((level, what, mend),) = mysql(privileges=few, tables=True)
+    assert level is Level.WARNING and "CREATE" in what and "callboard migrate" in mend
+    assert [level for level, _, _ in mysql(privileges=few)] == [Level.UNFIT]
+    assert [level for level, _, _ in mysql(privileges=few - {"DELETE"}, tables=True)] == [Level.UNFIT]
+
+
+def test_what_comes_by_a_role_is_not_seen():
+    ((level, what, _),) = mysql(privileges={mysql_fitness.BY_ROLE})
+    assert level is Level.WARNING and "role" in what

@@ -11,8 +11,9 @@ from callboard.databases import lookout, sockets
 class Connection:
     """Something in flight since `since`, to a server that answers or not."""
 
-    def __init__(self, since: float | None, alive: bool) -> None:
+    def __init__(self, since: float | None, alive: bool, server: object = None) -> None:
         self.since = since
+        self.server = server or self
         self.asked = 0
         self.cuts = 0
         self._alive = alive
@@ -33,6 +34,10 @@ class Connection:
     def cut(self, suspicion: lookout.Suspicion) -> None:
         self.cuts += 1
 
+    def sever(self) -> None:
+        self.since = None
+        self.cuts += 1
+
 
 def looked(*watched: Connection, now: float) -> lookout.Lookout:
     out = lookout.Lookout(clock=lambda: now, threads=False)
@@ -47,6 +52,14 @@ def test_only_a_server_that_does_not_answer_is_cut_off():
     looked(slow, dead, fresh, idle, now=10)
     assert [each.cuts for each in (slow, dead, fresh, idle)] == [0, 1, 0, 0]
     assert [each.asked for each in (slow, dead, fresh, idle)] == [1, 1, 0, 0]
+
+
+def test_all_connections_of_a_dead_server_are_cut_off_and_it_is_asked_once():
+    gone = [Connection(since, False, "one") for since in (None, 0, 0, 9.5)]
+    other = Connection(None, True, "two")
+    looked(*gone, other, now=10)
+    assert [each.cuts for each in (*gone, other)] == [1, 1, 1, 1, 0]
+    assert sum(each.asked for each in gone) == 1
 
 
 def test_what_was_removed_is_let_alone():
@@ -90,7 +103,7 @@ def test_errands_are_run_once():
 def test_a_guard_cuts_what_it_suspects_and_nothing_later():
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        guard = lookout.Guard(ours.fileno(), lambda: False)
+        guard = lookout.Guard(ours.fileno(), "here", lambda: False)
         guard.begin()
         assert guard.suspect(0) is None
         suspicion = guard.suspect(1e12)
@@ -103,6 +116,18 @@ def test_a_guard_cuts_what_it_suspects_and_nothing_later():
         assert theirs.recv(100) == b""
         guard.close()
         guard.close()
+
+
+def test_a_guard_of_a_dead_server_is_cut_at_rest_and_not_suspected_again():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        guard = lookout.Guard(ours.fileno(), "here", lambda: False)
+        guard.sever()
+        assert theirs.recv(100) == b""
+        guard.begin()
+        assert guard.suspect(1e12) is None
+        guard.close()
+        guard.sever()
 
 
 def test_who_answers():

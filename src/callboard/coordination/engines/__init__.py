@@ -7,6 +7,7 @@ from importlib import metadata
 
 from callboard import errors
 from callboard.coordination import engine as seam
+from callboard.databases import address
 
 GROUP = "callboard.coordination.engines"
 
@@ -26,7 +27,8 @@ def open(url: str, *, session_seconds: float = 3.0) -> seam.Engine:
     try:
         make = found[scheme].load()
     except ModuleNotFoundError as error:
-        mend = f"pip install 'callboard[{scheme}]'" if found[scheme].value.startswith("callboard.") else "install it"
+        extra = address.PRODUCTS.get(scheme, scheme)
+        mend = f"pip install 'callboard[{extra}]'" if found[scheme].value.startswith("callboard.") else "install it"
         raise errors.InvalidSetting(f"coordination by {scheme} needs the package {error.name}: {mend}") from None
     engine: seam.Engine = make(url, session_seconds=session_seconds)
     return engine

@@ -17,7 +17,7 @@ def test_the_scheme_names_the_engine(tmp_path):
 
 @pytest.mark.parametrize("url", ["etcd://somewhere", "memory", "", "/var/lib"])
 def test_unknown_ones_are_refused(url):
-    with pytest.raises(errors.InvalidSetting, match="begin the URL with one of local, memory, zookeeper"):
+    with pytest.raises(errors.InvalidSetting, match="one of local, mariadb, memory, mysql, postgres, postgresql, zookeeper"):
         engines.open(url)
 
 

@@ -112,15 +112,13 @@ def _version(line: lines.Line) -> int | None:
 
 
 def _make(database: databases.Database, words: Words) -> None:
-    on = database.connect()
     try:
-        for statement in words.tables:
-            on.exec_driver_sql(statement)
-        on.commit()
+        with database.visit() as on:
+            for statement in words.tables:
+                on.exec_driver_sql(statement)
+            on.commit()
     except exc.DBAPIError as error:
         found = database.translated(error.orig or error)
         if isinstance(found, errors.StoreRefused | errors.StoreUnfit):
             raise found from None
         time.sleep(random.uniform(0, _PAUSE_SECONDS))  # Somebody else makes them as well.
-    finally:
-        on.close()
