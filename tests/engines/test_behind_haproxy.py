@@ -1,4 +1,4 @@
-"""A Galera cluster behind HAProxy in TCP mode: one address, and what is acknowledged there is kept when its server dies or hangs."""
+"""A Galera cluster behind HAProxy in TCP mode: one address, and what was acknowledged is kept when its server dies or hangs."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ ARCHITECTURE = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
 FORBIDDEN = re.compile(r"\b(TODO|FIXME|XXX|HACK|TYPE_CHECKING)\b")
 NO_ROOMS = {"util", "utils", "common", "helper", "helpers", "base", "manager", "managers", "misc"}
 MOST_LINES = 400
-LONGER = {"errors.py": 500, "jobs/engines/sql/writes.py": 480, "jobs/engines/sqlite/writes.py": 560}
+LONGER = {"errors.py": 500, "jobs/engines/sql/writes.py": 500, "jobs/engines/sqlite/writes.py": 560}
 """One error, or one operation, after the other, each short: apart they would hide what they share."""
 LATE_IMPORTS = {
     ("app/declaring.py", "callboard.app"): "a worker, whose way is a store, loads no HTTP client",

@@ -116,7 +116,8 @@ def test_postponing_and_handing_back_count_nothing(job: Job, now: int, delay: in
     job = msgspec.structs.replace(job, cancel_requested=False)
     later, back = states.postponed(job, delay, now), states.released(job, now)
     assert (later.error, back.error) == (None, None)
-    for ended, state, run_at in ((later, State.RETRYABLE, now + max(delay, 0)), (back, State.AVAILABLE, job.run_at)):
+    at = now + min(max(delay, 0), states.MAX_POSTPONED)
+    for ended, state, run_at in ((later, State.RETRYABLE, at), (back, State.AVAILABLE, job.run_at)):
         after = states.settled(job, ended)
         assert (after.state, after.run_at, after.attempts, after.deaths) == (state, run_at, job.attempts, job.deaths)
 

@@ -7,6 +7,7 @@ job names. Everyone above and every engine uses these types; engines store them 
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 import re
 from typing import Final
@@ -220,12 +221,24 @@ def check_id(value: bytes, now: int) -> bytes:
 
 def expired(value: bytes, now: int) -> bool:
     """Tell whether an id that the store does not hold is too old to make a job: a finished one may have been purged."""
-    return uuid7.milliseconds(value) * 1000 < now - IDEMPOTENCY_SECONDS * clock.SECOND
+    return value < oldest(now)
+
+
+def oldest(now: int) -> bytes:
+    """Return what sorts before every id that is not `expired`, and after all that are."""
+    return max(-(-(now - IDEMPOTENCY_SECONDS * clock.SECOND) // 1000), 0).to_bytes(6, "big")
 
 
 def digest(kind: str, args: bytes, *options: object) -> bytes:
     """Return 16 bytes (BLAKE2b) over a submission's content, as given: a delay counts as a delay, not as the time it led to."""
-    made = hashlib.blake2b(args, digest_size=16, key=hashlib.blake2b(kind.encode()).digest() if len(kind) > 64 else kind.encode())
+    made = _keyed(kind).copy()
+    made.update(args)
     if any(option is not None for option in options):
         made.update(repr(options).encode())
     return made.digest()
+
+
+@functools.lru_cache(1024)
+def _keyed(kind: str) -> hashlib.blake2b:
+    """Return the hash that all digests of a kind begin with."""
+    return hashlib.blake2b(digest_size=16, key=hashlib.blake2b(kind.encode()).digest() if len(kind) > 64 else kind.encode())

@@ -21,6 +21,10 @@ from callboard.jobs.model import Job, Reason, State
 
 MAX_BACKOFF = 3_600 * 1_000_000
 """Microseconds that a delay between attempts never exceeds."""
+MAX_POSTPONED = 10 * 366 * 86_400 * 1_000_000
+"""The same for one that a handler asked for: as far as a submission may lie ahead. A greater time fits no store."""
+MAX_TYPE = 256
+"""Characters kept of the name of an exception's class."""
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
@@ -33,9 +37,13 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
 
 def submitted(job: Job, now: int) -> Job:
     """Return the job as it enters the store: scheduled when its `run_at` lies ahead, else available, ready since now."""
-    if job.run_at > now:
-        return msgspec.structs.replace(job, state=State.SCHEDULED, submitted_at=now)
-    return msgspec.structs.replace(job, state=State.AVAILABLE, submitted_at=now, run_at=now)
+    state, run_at = entered(job.run_at, now)
+    return msgspec.structs.replace(job, state=state, submitted_at=now, run_at=run_at)
+
+
+def entered(run_at: int, now: int) -> tuple[State, int]:
+    """Return the state in which a job enters the store, and its `run_at`; see `submitted`."""
+    return (State.SCHEDULED, run_at) if run_at > now else (State.AVAILABLE, now)
 
 
 def claimed(job: Job, node: bytes, now: int) -> Job:
@@ -71,7 +79,7 @@ def discarded(
 
 def postponed(job: Job, delay: int, now: int) -> Ended:
     """The handler asked to be run again after `delay` microseconds: not counted as an attempt."""
-    outcome = Outcome(State.RETRYABLE, now + max(delay, 0), job.attempts, job.deaths)
+    outcome = Outcome(State.RETRYABLE, now + min(max(delay, 0), MAX_POSTPONED), job.attempts, job.deaths)
     return Ended(outcome, _finished(job, State.CANCELLED, Reason.CANCELLED, now, job.attempts))
 
 
@@ -180,7 +188,7 @@ def _ended(job: Job, outcome: Outcome, attempts: int, now: int, code: str, type:
         fence=job.fence,
         attempt=attempts,
         code=code,
-        type=type,
+        type=_storable(type[:MAX_TYPE]),
         message=_storable(message[: model.MAX_MESSAGE]),
         traceback=_storable(traceback[-model.MAX_TRACEBACK :]),
         at=now,

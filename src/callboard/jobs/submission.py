@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -65,10 +66,10 @@ def build(given: Submission, kinds: Mapping[str, Kind], now: int, *, max_payload
             f"the arguments take {len(args)} bytes, the limit is {max_payload}: put big data into a file and pass its name",
             limit=max_payload,
         )
-    id = _id(given.id, now)
+    state, run_at = states.entered(now if given.run_at is None and given.delay is None else _run_at(given, now), now)
     timeout = given.timeout if given.timeout is not None else kind.timeout
-    job = model.Job(
-        id=id,
+    return model.Job(
+        id=uuid7.make(now) if given.id is None else _id(given.id, now),
         kind=given.kind,
         domain=grammar.DEFAULT_DOMAIN if given.domain is None else grammar.check_domain(given.domain),
         queue=kind.queue if given.queue is None else grammar.check_label(given.queue, "queue"),
@@ -79,12 +80,13 @@ def build(given: Submission, kinds: Mapping[str, Kind], now: int, *, max_payload
         tags=kind.tags if given.tags is None else model.check_tags(given.tags),
         meta={} if given.meta is None else _meta(given.meta),
         max_attempts=kind.attempts if given.attempts is None else _between(given.attempts, 1, model.MAX_ATTEMPTS, "attempts"),
-        backoff=_micros(kind.backoff if given.backoff is None else given.backoff, 0, 3_600, "backoff"),
+        backoff=_declared(kind.backoff) if given.backoff is None else _micros(given.backoff, 0, 3_600, "backoff"),
         timeout=None if timeout is None else _micros(timeout, 0.001, 30 * 86_400, "timeout"),
-        run_at=_run_at(given, now),
         digest=_digest(given, said),
+        state=state,
+        run_at=run_at,
+        submitted_at=now,
     )
-    return states.submitted(job, now)
 
 
 def _digest(given: Submission, said: bytes) -> bytes:
@@ -113,9 +115,7 @@ def _number(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _id(value: str | None, now: int) -> bytes:
-    if value is None:
-        return uuid7.make(now)
+def _id(value: str, now: int) -> bytes:
     try:
         id = uuid7.parse(value)
     except (ValueError, AttributeError, TypeError):
@@ -135,9 +135,7 @@ def _run_at(given: Submission, now: int) -> int:
         if at > now + MAX_DELAY * clock.SECOND:
             raise errors.InvalidTime(f"run_at {given.run_at.isoformat()} is over ten years ahead")
         return at
-    if given.delay is None:
-        return now
-    return now + _micros(given.delay, 0, MAX_DELAY, "delay")
+    return now if given.delay is None else now + _micros(given.delay, 0, MAX_DELAY, "delay")
 
 
 def _lane(value: str) -> model.Lane:
@@ -156,6 +154,12 @@ def _micros(seconds: float, low: float, high: float, what: str) -> int:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not low <= seconds <= high:
         raise errors.InvalidInput(f"{what} {seconds!r:.40} is out of range: {low} to {high} seconds")
     return round(seconds * clock.SECOND)
+
+
+@functools.lru_cache(1024, typed=True)
+def _declared(backoff: float) -> int:
+    """Return a kind's backoff in microseconds."""
+    return _micros(backoff, 0, 3_600, "backoff")
 
 
 def _meta(value: dict[str, str]) -> dict[str, str]:

@@ -160,22 +160,26 @@ class Writer:
             self._max_units = min(MAX_UNITS, self._max_units * 2)
         self._tell(orders)
 
-    def _settle(self, orders: list[_Order]) -> None:
-        """Apply a batch and note each order's results; one that an engine chokes on is halved until the bad order is alone."""
+    def _settle(self, orders: list[_Order], waits: bool = True) -> None:
+        """Apply a batch and note each order's results; one that an engine chokes on is halved until the bad order is alone.
+
+        So is one that waits for what somebody's own transaction holds, so that nobody else waits for that; `waits` is false
+        for those among which there is one.
+        """
         units = [unit for order in orders for unit in order.units]
+        several = len(orders) > 1
         try:
-            results = self._patiently(units)
+            results = self._patiently(units, waits and not several)
         except errors.StoreError as error:
+            if several and error.data.get("waited"):
+                return self._halve(orders, waits=False)
             self._failures += 1
             for order in orders:
                 order.error = error
             return
         except Exception as error:
-            if len(orders) > 1:
-                middle = len(orders) // 2
-                self._settle(orders[:middle])
-                self._settle(orders[middle:])
-                return
+            if several:
+                return self._halve(orders, waits)
             self._failures += 1
             _log.exception("the store's engine failed on a unit")
             orders[0].error = errors.StoreUnavailable(f"the store's engine failed: {type(error).__name__}: {error}")
@@ -185,13 +189,20 @@ class Writer:
             order.results = results[start : start + len(order.units)]
             start += len(order.units)
 
-    def _patiently(self, units: Sequence[seam.Unit]) -> list[seam.UnitResult]:
+    def _halve(self, orders: list[_Order], waits: bool) -> None:
+        middle = len(orders) // 2
+        for part in (orders[:middle], orders[middle:]):
+            self._settle(part, waits)
+            self._tell(part)
+
+    def _patiently(self, units: Sequence[seam.Unit], waits: bool) -> list[seam.UnitResult]:
         deadline = time.monotonic() + RETRY_SECONDS
         while True:
             try:
                 return self._apply(units)
             except errors.StoreUnavailable as error:
-                if error.data.get("unknown") or self._stopping or time.monotonic() > deadline:
+                given_up = error.data.get("unknown") or (error.data.get("waited") and not waits)
+                if given_up or self._stopping or time.monotonic() > deadline:
                     raise
             time.sleep(RETRY_PAUSE_SECONDS)
 
@@ -213,8 +224,9 @@ def _size(units: Sequence[seam.Unit]) -> int:
     size = 0
     for unit in units:
         for op in unit:
-            if isinstance(op, seam.Put):
-                size += len(op.job.args)
-            elif isinstance(op, seam.Settle) and op.outcome.result is not None:
-                size += len(op.outcome.result)
+            kind = type(op)
+            if kind is seam.Put:
+                size += len(op.job.args)  # type: ignore[attr-defined]
+            elif kind is seam.Settle and (result := op.outcome.result) is not None:  # type: ignore[attr-defined]
+                size += len(result)
     return size

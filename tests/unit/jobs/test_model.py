@@ -61,6 +61,8 @@ def test_an_id_expires_by_its_own_time() -> None:
     edge = NOW + model.IDEMPOTENCY_SECONDS * clock.SECOND
     assert not model.expired(id, edge)
     assert model.expired(id, edge + 1)
+    assert model.oldest(edge) <= id < model.oldest(edge + 1)
+    assert not model.expired(bytes(16), 0)
 
 
 def test_a_digest_tells_contents_apart() -> None:

@@ -13,6 +13,11 @@ def test_lists_have_a_place_for_each_value():
     assert texts.flat([(1, 2), (3, 4)]) == [1, 2, 3, 4]
 
 
+def test_an_insert_of_one_row_is_repeated():
+    one = "INSERT INTO things(a, b) VALUES (%s, %s) ON CONFLICT (a) DO NOTHING"
+    assert texts.repeated(one, 2, 3) == one.replace("(%s, %s)", "(%s, %s), (%s, %s), (%s, %s)")
+
+
 def test_parts_keep_order_and_lose_nothing():
     assert [list(part) for part in texts.parts(list(range(7)), 3)] == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(texts.parts([])) == []

@@ -1,15 +1,20 @@
 """The limit of PostgreSQL for Callboard's work: the same rows and indexes, the fewest and cheapest statements, no Callboard.
 
-Rows travel as arrays, which was as fast as COPY, and claims come back from their UPDATE.
+New rows are copied, in binary form; ends travel as arrays that are packed here, which is faster than the driver's way of
+adapting each item; claims come back from their UPDATE. What can share a round trip does.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import struct
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import psycopg
+from psycopg import pq
 
 from callboard.cli.bench import raw
 from callboard.databases import address
@@ -26,23 +31,28 @@ CREATE TABLE bench_raw(
 CREATE UNIQUE INDEX bench_raw_identity ON bench_raw(domain, id);
 CREATE INDEX bench_raw_place ON bench_raw(route, sort, seq) WHERE state = 2
 """
-_PLANS: Final = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET synchronous_commit = on"
-"""A table that has just been filled has no statistics: without this some plans read all of it for each batch."""
-_INSERT: Final = (
-    f"INSERT INTO bench_raw({raw.INSERTED}) SELECT 1, id, 1, 2, %b, 5, %b, 0, 1, 1, 1, digest, args, NULL, NULL, 1000000, NULL,"
-    " %b FROM unnest(%b::bytea[], %b::bytea[], %b::bytea[]) AS v(id, digest, args)"
+_PLANS: Final = (
+    "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
+    " SET enable_material = off; SET enable_sort = off; SET jit = off; SET plan_cache_mode = force_generic_plan;"
+    " SET synchronous_commit = on"
 )
+"""A table that has just been filled has no statistics: without this some plans read all of it for each batch."""
+_INSERT: Final = f"COPY bench_raw({raw.INSERTED}) FROM STDIN (FORMAT BINARY)".encode()
 _CLAIM: Final = (
-    "UPDATE bench_raw AS j SET state = 3, fence = fence + 1, node = %b, started_at = %b, progress = NULL, reason = NULL FROM"
-    " (SELECT seq FROM bench_raw WHERE state = 2 AND route = 1 ORDER BY sort, seq LIMIT %b FOR UPDATE SKIP LOCKED) AS v"
-    f" WHERE j.seq = v.seq RETURNING {', '.join('j.' + each.strip() for each in raw.CLAIMED.split(','))}"
+    "UPDATE bench_raw SET state = 3, fence = fence + 1, node = $1, started_at = $2, progress = NULL, reason = NULL WHERE"
+    " ctid = ANY(ARRAY(SELECT ctid FROM bench_raw WHERE state = 2 AND route = 1 ORDER BY sort, seq LIMIT $3"
+    f" FOR UPDATE SKIP LOCKED)) RETURNING {raw.CLAIMED}"
 )
 _END: Final = (
-    "UPDATE bench_raw AS j SET state = 6, sort = v.at, run_at = v.at, attempts = 1, deaths = 0, finished_at = v.at,"
-    " result = v.result, reason = NULL, node = NULL FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bytea[])"
-    " AS v(seq, fence, at, result) WHERE j.seq = v.seq AND j.fence = v.fence AND j.node = %b AND j.state = 3"
-    " AND j.cancel_requested = 0"
+    "UPDATE bench_raw AS j SET state = 6, sort = $1, run_at = $1, attempts = 1, deaths = 0, finished_at = $1,"
+    " result = v.result, reason = NULL, node = NULL FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS v(seq, fence, result)"
+    " WHERE j.seq = v.seq AND j.fence = v.fence AND j.node IS NOT DISTINCT FROM $5 AND +j.state = 3 AND +j.cancel_requested = 0"
 )
+_COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_NULL: Final = struct.pack(">i", -1)
+_COPY_END: Final = b"\xff\xff"
+_END_TYPES: Final = (20, 1016, 1016, 1001, 17)
+"""bigint, two arrays of it, one of bytea, bytea: by their numbers."""
 
 
 class Hand:
@@ -54,8 +64,10 @@ class Hand:
         login: dict[str, Any] = {"user": at.user, "password": at.password, "dbname": at.name}
         self._db = psycopg.connect(host=name, port=port, **login, autocommit=True, prepare_threshold=1, connect_timeout=2)
         self._db.execute(_PLANS)
-        self._cursor = self._db.cursor(binary=True)
+        self._cursor: psycopg.RawCursor[tuple[Any, ...]] = psycopg.RawCursor(self._db)
+        self._cursor.format = pq.Format.BINARY
         self._node = os.urandom(16)
+        self._prepared = False
 
     def create(self) -> None:
         self._db.execute("DROP TABLE IF EXISTS bench_raw")
@@ -63,25 +75,41 @@ class Hand:
 
     def insert(self, jobs: int) -> None:
         now = time.time_ns() // 1000
-        place = (raw.PRIORITY << 56) + now
-        self._cursor.execute(_INSERT, (place, now, now, raw.ids(jobs), [raw.DIGEST] * jobs, [raw.ARGS] * jobs))
+        rest = _fields(("i", 1), ("h", 2), ("q", (raw.PRIORITY << 56) + now), ("h", raw.PRIORITY), ("q", now), ("q", 0), ("i", 1))
+        rest += _fields(("i", 1), ("h", 1)) + _sized(raw.DIGEST) + _sized(raw.ARGS) + _NULL + _NULL
+        rest += _fields(("q", 1_000_000)) + _NULL + _fields(("q", now))
+        head = struct.pack(">hiii", 18, 4, 1, 16)
+        connection = self._db.pgconn
+        connection.send_query(_INSERT)
+        while (result := connection.get_result()) is not None:
+            if result.status == pq.ExecStatus.COPY_IN:
+                connection.put_copy_data(b"".join([_COPY_HEAD, *[head + id + rest for id in raw.ids(jobs)], _COPY_END]))
+                connection.put_copy_end()
+            else:
+                _check(result)
 
     def claim(self, limit: int) -> list[Any]:
-        rows = self._cursor.execute(_CLAIM, (self._node, time.time_ns() // 1000, limit)).fetchall()
-        return [(row[0], row[6]) for row in rows]
+        self._cursor.execute(_CLAIM, (self._node, time.time_ns() // 1000, limit), prepare=True)
+        return [(row[0], row[6]) for row in self._cursor.fetchall()]
 
     def end(self, claims: list[Any]) -> int:
         if not claims:
             return 0
-        seqs, fences = [seq for seq, _ in claims], [fence for _, fence in claims]
-        results = [bytes([number & 127]) for number in range(len(claims))]
-        times = [time.time_ns() // 1000] * len(claims)
-        return self._cursor.execute(_END, (seqs, fences, times, results, self._node)).rowcount
+        seqs, fences = zip(*sorted(claims), strict=True)
+        results = _array(17, b"".join([struct.pack(">iB", 1, number & 127) for number in range(len(claims))]), len(claims))
+        values = [struct.pack(">q", time.time_ns() // 1000), _bigints(seqs), _bigints(fences), results, self._node]
+        connection = self._db.pgconn
+        if not self._prepared:
+            _check(connection.prepare(b"bench_end", _END.encode(), _END_TYPES))
+            self._prepared = True
+        return _check(connection.exec_prepared(b"bench_end", values, [1] * len(values))).command_tuples or 0
 
     def turn(self, claims: list[Any], limit: int) -> list[Any]:
-        with self._db.transaction():
-            self.end(claims)
-            return self.claim(limit)
+        _check(self._db.pgconn.exec_(b"BEGIN"))
+        self.end(claims)
+        claimed = self.claim(limit)
+        _check(self._db.pgconn.exec_(b"COMMIT"))
+        return claimed
 
     def finished(self) -> int:
         row = self._db.execute("SELECT COALESCE(SUM(jobs), 0) FROM callboard_counts WHERE state >= 6").fetchone()
@@ -89,3 +117,28 @@ class Hand:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _check(result: Any) -> Any:
+    """Return a result that is none of a failure."""
+    if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
+        raise psycopg.OperationalError(result.get_error_message())
+    return result
+
+
+def _fields(*fields: tuple[str, int]) -> bytes:
+    """Return numbers as COPY takes them, each after its size."""
+    return b"".join([struct.pack(f">i{form}", struct.calcsize(f">{form}"), value) for form, value in fields])
+
+
+def _sized(value: bytes) -> bytes:
+    return struct.pack(">i", len(value)) + value
+
+
+def _array(item: int, packed: bytes, items: int) -> bytes:
+    return struct.pack(">iiIii", 1, 0, item, items, 1) + packed
+
+
+def _bigints(values: Sequence[int]) -> bytes:
+    items = struct.pack(">" + "iq" * len(values), *itertools.chain.from_iterable(zip(itertools.repeat(8), values, strict=False)))
+    return _array(20, items, len(values))

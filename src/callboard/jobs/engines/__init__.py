@@ -31,7 +31,7 @@ def open(url: str) -> seam.Engine:
     point = _point(url)
     try:
         make = point.load()
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise _lacking(point, error) from None
     engine: seam.Engine = make(url)
     return engine
@@ -46,7 +46,7 @@ def migrate(url: str) -> Migrated:
     point = _point(url)
     try:
         found = getattr(importlib.import_module(point.module), "migrate", None)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise _lacking(point, error) from None
     if found is None:
         raise errors.Unsupported(f"a {point.name} store has no schema: there is nothing to migrate")
@@ -63,7 +63,10 @@ def _point(url: str) -> metadata.EntryPoint:
     return found[scheme]
 
 
-def _lacking(point: metadata.EntryPoint, error: ModuleNotFoundError) -> errors.InvalidSetting:
+def _lacking(point: metadata.EntryPoint, error: ImportError) -> errors.InvalidSetting:
+    what = f"the package {error.name}"
+    if not isinstance(error, ModuleNotFoundError):  # It is there, and lacks something itself: a library of the system's.
+        what = f"a package that cannot be loaded ({' '.join(str(error).split()):.200})"
     ours = point.module.startswith("callboard.")
     mend = f"'callboard[{point.module.rpartition('.')[2]}]'" if ours else point.module.partition(".")[0]
-    return errors.InvalidSetting(f"a {point.name} store needs the package {error.name}: pip install {mend}")
+    return errors.InvalidSetting(f"a {point.name} store needs {what}: pip install {mend}")

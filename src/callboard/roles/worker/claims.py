@@ -204,8 +204,7 @@ class Claims:
         that the handler wrote in a transaction of its own.
         """
         if result.fence == op.fence and result.state is model.State.COMPLETED:
-            if self._store.hints.awaited:
-                self._store.hints.publish(wake.Hint(finished=(op.id,)))
+            self._store.hints.publish(wake.Hint(finished=(op.id,)))
             return
         if self._away and result.fence == op.fence and result.node is None:
             return
@@ -242,15 +241,20 @@ class Claims:
             log.info("the store is back")
 
     async def _find(self) -> None:
-        """Take up the claims that the store made although it could not say so."""
+        """Take up the claims that the store made although it could not say so.
+
+        Something is written first: after that, what was open until then is made for good, or never will be.
+        """
         try:
+            await self._store.renew(self._node, ())
             jobs = [job for domain in dict(self._sources) for job in await self._owned(domain)]
         except Exception as error:
             await self._stay_away(error)
             return
         self._unsure = False
         known = {(op.domain, op.id, op.fence) for op in self._ended}
-        self._begin([job for job in jobs if job.key not in self._runs.running and (*job.key, job.fence) not in known])
+        known |= {(*run.job.key, run.job.fence) for run in self._runs.running.values()}
+        self._begin([job for job in jobs if (*job.key, job.fence) not in known])
 
     async def _owned(self, domain: str) -> list[model.Job]:
         owned: list[model.Job] = []

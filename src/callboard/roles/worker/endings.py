@@ -73,7 +73,8 @@ def failed(job: model.Job, failure: Failure, now: int) -> seam.Settle:
     """Return the end of a claim whose handler failed."""
     match failure.code:
         case "later":
-            return _settle(job, states.postponed(job, round(failure.delay_seconds * clock.SECOND), now))
+            delay = min(failure.delay_seconds * clock.SECOND, states.MAX_POSTPONED)  # Of which the first may be infinite.
+            return _settle(job, states.postponed(job, round(delay), now))
         case Reason.DISCARDED | Reason.INVALID_ARGUMENTS | Reason.INVALID_RESULT:
             end = states.discarded
         case _:

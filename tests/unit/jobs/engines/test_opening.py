@@ -16,9 +16,9 @@ def put(engine: seam.Engine) -> None:
     assert bench.unit(engine, seam.Put(bench.job(), bench.NOW)) == [seam.Created()]
 
 
-@pytest.mark.parametrize("url", ["", "nothing", "nothing:", "postgres://x", ":memory:", "Memory:"])
+@pytest.mark.parametrize("url", ["", "nothing", "nothing:", "oracle://x", ":memory:", "Memory:"])
 def test_a_url_without_an_engine_is_refused(url: str) -> None:
-    with pytest.raises(errors.InvalidSetting, match="memory, sqlite"):
+    with pytest.raises(errors.InvalidSetting, match="mariadb, memory, mysql, postgres, postgresql, sqlite"):
         engines.open(url)
 
 

@@ -24,6 +24,8 @@ END_ROWS: Final = 500
 """Ends in one statement."""
 LOCK_ROWS: Final = 500
 """Rows locked by one statement."""
+WIDER: Final = 4
+"""Candidates looked at, for each that is wanted, where others hold the first ones."""
 UNION_ROUTES: Final = 100
 """Routes whose candidates are read by one statement."""
 SEARCH_ROUTES: Final = 4
@@ -37,9 +39,10 @@ class MySql:
     """See `jobs.engines.sql.dialect.Dialect`."""
 
     name = "mysql"
-    session = ""
+    session = "SET SESSION innodb_lock_wait_timeout = 1"
     tidy = ""
     share = "LOCK IN SHARE MODE"
+    turn = ""
     tables: Sequence[str] = tables.TABLES
 
     def put(self, on: sqlalchemy.Connection, rows: Sequence[Row]) -> bool:
@@ -70,7 +73,7 @@ class MySql:
         """
         taken = _taken_at_once(on, _near(on, routes, limit), limit)
         tried = {row[0] for row in taken}
-        look = limit
+        look = WIDER * limit  # The first `limit` are held, as it seems: another one is claiming.
         while len(taken) < limit:
             found = _candidates(on, _near(on, routes, look), look)
             untried = [seq for seq in found if seq not in tried]
@@ -83,7 +86,7 @@ class MySql:
                 tried.update(part)
             if len(found) < look and not lost:
                 break
-            look *= 4
+            look *= WIDER
         return taken
 
     def end(self, on: sqlalchemy.Connection, node: bytes, rows: Sequence[Row]) -> int:

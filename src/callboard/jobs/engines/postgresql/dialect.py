@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import heapq
 import operator
-import re
+import select
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -36,6 +36,7 @@ PLANNING: Final = "; ".join(
         "SET plan_cache_mode = force_generic_plan",
         *(f"SET enable_{way} = off" for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin", "material", "sort")),
         "SET jit = off",
+        "SET lock_timeout = '1s'",
     )
 )
 """What a session says at its beginning. Plans are made once, maybe on an empty table: they must look by index from the start."""
@@ -68,8 +69,6 @@ _END: Final = (
     " AND +jobs.cancel_requested = 0"
 )
 """`+` and IS NOT DISTINCT keep the planner from any way but by `seq`."""
-_END_ANYWHERE: Final = re.sub(r"\$\d+", "%s", _END)
-"""For a connection of an event loop's, in the transaction of a program's own."""
 _END_ARRAYS: Final[Arrays] = (
     binary.bigints,
     binary.bigints,
@@ -92,6 +91,7 @@ class PostgreSql:
     tidy = tables.TIDY
     tables = tables.TABLES
     share = "FOR SHARE"
+    turn = "LOCK TABLE callboard_documents IN EXCLUSIVE MODE"
 
     def put(self, on: sqlalchemy.Connection, rows: Sequence[Row]) -> bool:
         connection: abc.PGconn = _driven(on).pgconn
@@ -124,8 +124,6 @@ class PostgreSql:
             return 0
         columns = zip(*sorted(rows, key=operator.itemgetter(0)), strict=True)
         values = [array(column) for array, column in zip(_END_ARRAYS, columns, strict=True)]
-        if not isinstance(_driven(on), psycopg.Connection):
-            return on.exec_driver_sql(_END_ANYWHERE, (*values, node)).rowcount
         return _cursor(on).execute(_END, [*values, node], prepare=True).rowcount
 
     def upsert(self, table: str, columns: Sequence[str], key: Sequence[str], changes: Mapping[str, str]) -> str:
@@ -153,7 +151,7 @@ def _copy(connection: abc.PGconn, rows: Sequence[Row]) -> None:
     chunks = binary.copied(rows)
     connection.send_query(_PUT)
     failed = None
-    while (result := connection.get_result()) is not None:
+    while (result := _result(connection)) is not None:
         if result.status == pq.ExecStatus.COPY_IN:
             for start in range(0, len(chunks), PIECE):
                 connection.put_copy_data(b"".join(chunks[start : start + PIECE]))
@@ -162,6 +160,20 @@ def _copy(connection: abc.PGconn, rows: Sequence[Row]) -> None:
             failed = failed or result
     if failed is not None:
         _raised(failed)
+
+
+def _result(connection: abc.PGconn) -> abc.PGresult | None:
+    """Return the next result. It is waited for here: the driver would keep the interpreter's lock meanwhile."""
+    poll = select.poll()
+    while connection.flush():
+        poll.register(connection.socket, select.POLLIN | select.POLLOUT)
+        poll.poll()
+        connection.consume_input()
+    poll.register(connection.socket, select.POLLIN)
+    while connection.is_busy():
+        poll.poll()
+        connection.consume_input()
+    return connection.get_result()
 
 
 def _raised(result: abc.PGresult) -> None:

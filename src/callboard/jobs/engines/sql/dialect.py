@@ -35,6 +35,12 @@ class Dialect(Protocol):
     def share(self) -> str:
         """What ends a SELECT that holds its rows against writers until the commit, but not against its like."""
 
+    @property
+    def turn(self) -> str:
+        """A statement by which one who will write a document gets his turn: locks of rows alone would let those who share them
+        overtake him for ever. Empty where they do not.
+        """
+
     def put(self, on: sqlalchemy.Connection, rows: Sequence[Row]) -> bool:
         """Insert jobs, rows of `schema.INSERTED`; `seq` grows with their order.
 

@@ -23,7 +23,7 @@ CLAIMED_BOUND: Final = 100_000
 class SqlEngine:
     """See `callboard.jobs.engine.Engine`. Any number of processes and machines may open one database; its tables are there."""
 
-    abilities = seam.Abilities(durable=True, shared=True, transactional_submit=True)
+    abilities = seam.Abilities(durable=True, shared=True, machines=True, transactional_submit=True)
 
     def __init__(self, at: database.Database, dialect: dialects.Dialect) -> None:
         self.name = dialect.name
@@ -43,7 +43,10 @@ class SqlEngine:
         if domains or keys:
             self._writer.transact(lambda on: self._routes.make(on, domains, keys))
             self._writer.transact(self._routes.refresh)
-        results, ended = self._writer.transact(lambda on: self._apply(on, units))
+        try:
+            results, ended = self._writer.transact(lambda on: self._apply(on, units))
+        except writes.Stolen:
+            results, ended = self._writer.transact(lambda on: self._apply(on, units, careful=True))
         self._tidying.wrote(len(units))
         for key in ended:
             self._claimed.pop(key, None)
@@ -52,9 +55,9 @@ class SqlEngine:
         return results
 
     def _apply(
-        self, on: sqlalchemy.Connection, units: Sequence[seam.Unit]
+        self, on: sqlalchemy.Connection, units: Sequence[seam.Unit], *, careful: bool = False
     ) -> tuple[list[seam.UnitResult], list[tuple[str, bytes]]]:
-        work = writes.Writes(on, self._dialect, self._routes, self._claimed, self._slot)
+        work = writes.Writes(on, self._dialect, self._routes, self._claimed, self._slot, careful=careful)
         results = work.apply(units)
         if work.alone:
             self._writer.alone(on)

@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import exc
 
 from callboard import errors
-from callboard.databases import database
+from callboard.databases import database, products
 from callboard.jobs.engines.sql import dialect as dialects
 from callboard.jobs.engines.sql import schema
 
@@ -57,12 +57,15 @@ def prepare(at: database.Database, dialect: dialects.Dialect, known: Sequence[St
 
 
 def version(at: database.Database) -> tuple[int, int] | None:
-    """Return (version, min_reader) of a database's schema, None when it has none."""
-    with at.connect() as on:
+    """Return (version, min_reader) of a database's schema, None when it has none. Raises StoreError."""
+    with at.visit() as on:
         try:
             row = on.exec_driver_sql("SELECT version, min_reader FROM callboard_store WHERE id = 1").one_or_none()
-        except exc.ProgrammingError:
-            return None
+        except exc.DBAPIError as error:
+            cause = error.orig or error
+            if at.product.means(cause) is products.Means.MISSING:
+                return None
+            raise at.translated(cause, on.info["host"]) from None
         return None if row is None else (row[0], row[1])
 
 
@@ -88,7 +91,7 @@ def _take(at: database.Database, dialect: dialects.Dialect, step: Step) -> None:
     )
     for left in reversed(range(TRIES)):
         try:
-            with at.connect() as on:
+            with at.visit() as on:
                 for statement in step.texts:
                     on.exec_driver_sql(statement)
                 on.exec_driver_sql(text, (1, step.version, step.min_reader, 0))

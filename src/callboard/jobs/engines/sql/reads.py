@@ -166,7 +166,9 @@ class Reads:
         return [model.Count(*key, jobs) for key, jobs in sorted(totals.items())]
 
     def ready(self, takes: Sequence[seam.Take], now: int) -> bool:
-        numbers = list(dict.fromkeys(n for take in takes if take.limit > 0 for n in self._routes.of_take(take, self._on)))
+        if self._routes.unknown(takes):
+            self._routes.refresh_if_grown(self._on)
+        numbers = list(dict.fromkeys(n for take in takes if take.limit > 0 for n in self._routes.of_take(take)))
         for part in texts.parts(numbers):
             these = texts.list_of(part)
             query = (

@@ -6,6 +6,7 @@ Numbers are given in transactions of their own, before the one that needs them: 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import sqlalchemy
 
@@ -14,6 +15,7 @@ from callboard.jobs import model
 from callboard.jobs.engines.sql import dialect as dialects
 from callboard.jobs.engines.sql import schema, texts
 
+COUNTED: Final = "count(*) FROM callboard_routes"
 RouteKey = tuple[str, str, model.Lane, str, int]
 """(domain, queue, lane, kind, version)"""
 
@@ -28,20 +30,23 @@ class Routes:
         self._dialect = dialect
 
     def refresh(self, on: sqlalchemy.Connection) -> None:
-        """Learn what others added."""
+        """Learn what others added. The domains last: others may add both between the two questions."""
+        rows = texts.run(on, "SELECT route, domain, queue, lane, kind, version FROM callboard_routes")
         for number, name in texts.run(on, "SELECT domain, name FROM callboard_domains"):
             self.domains[name] = number
         names = {number: name for name, number in list(self.domains.items())}
-        for row in texts.run(on, "SELECT route, domain, queue, lane, kind, version FROM callboard_routes"):
+        for row in rows:
             number, domain, queue, lane, kind, version = row
             if number not in self._by_number:
                 route = schema.Route(number, domain, names[domain], queue, model.Lane(lane), kind, version)
                 self._by_number[number] = route
                 self._by_key[route.name, queue, route.lane, kind, version] = number
 
-    def refresh_if_grown(self, on: sqlalchemy.Connection) -> None:
-        """Learn what others added, if they added routes."""
-        if texts.run(on, "SELECT count(*) FROM callboard_routes")[0][0] != len(self._by_number):
+    def refresh_if_grown(self, on: sqlalchemy.Connection, routes: int | None = None) -> None:
+        """Learn what others added, if they added routes; `routes`: how many there are, if that was just read."""
+        if routes is None:
+            routes = texts.run(on, f"SELECT {COUNTED}")[0][0]
+        if routes != len(self._by_number):
             self.refresh(on)
 
     def lacking(self, units: Sequence[seam.Unit]) -> tuple[set[str], set[RouteKey]]:
@@ -87,11 +92,13 @@ class Routes:
             found = self._by_number[number]
         return found
 
-    def of_take(self, take: seam.Take, on: sqlalchemy.Connection) -> list[int]:
-        """Return the routes that a take names and that exist, each once."""
-        wanted = [(take.domain, take.queue, take.lane, kind, version) for kind, versions in take.kinds for version in versions]
-        if any(each not in self._by_key for each in wanted):
-            self.refresh_if_grown(on)
+    def unknown(self, takes: Iterable[seam.Take]) -> bool:
+        """Tell whether a take names a route that is not known here: others may have made it."""
+        return any(each not in self._by_key for take in takes for each in _named(take))
+
+    def of_take(self, take: seam.Take) -> list[int]:
+        """Return the routes known that a take names, each once."""
+        wanted = _named(take)
         found = (self._by_key.get(each) for each in wanted)
         return list(dict.fromkeys(number for number in found if number is not None))
 
@@ -103,6 +110,10 @@ class Routes:
     def all(self) -> list[schema.Route]:
         """Return the routes known."""
         return list(self._by_number.values())
+
+
+def _named(take: seam.Take) -> list[RouteKey]:
+    return [(take.domain, take.queue, take.lane, kind, version) for kind, versions in take.kinds for version in versions]
 
 
 def key(job: model.Job) -> RouteKey:

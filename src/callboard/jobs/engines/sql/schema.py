@@ -163,30 +163,32 @@ def job(row: Any, route: Route) -> model.Job:
 
 def claimed(row: Any, route: Route, node: bytes, now: int) -> model.Job:
     """Return the job of a row of CLAIMED."""
+    _, _, id, _, priority, run_at, fence, run, attempts, max_attempts, deaths, codec, digest, args, tags, meta, *rest = row
+    backoff, timeout, submitted_at = rest
     return model.Job(
-        id=row[2],
+        id=id,
         kind=route.kind,
         domain=route.name,
         queue=route.queue,
         lane=route.lane,
         version=route.version,
         state=model.State.RUNNING,
-        priority=row[4],
-        run_at=row[5],
-        fence=row[6],
-        run=row[7],
-        attempts=row[8],
-        max_attempts=row[9],
-        deaths=row[10],
+        priority=priority,
+        run_at=run_at,
+        fence=fence,
+        run=run,
+        attempts=attempts,
+        max_attempts=max_attempts,
+        deaths=deaths,
         node=node,
-        codec=row[11],
-        digest=row[12],
-        args=row[13],
-        tags=tuple(row[14].split(",")) if row[14] else (),
-        meta=_meta.decode(row[15]) if row[15] else {},
-        backoff=row[16],
-        timeout=row[17],
-        submitted_at=row[18],
+        codec=codec,
+        digest=digest,
+        args=args,
+        tags=tuple(tags.split(",")) if tags else (),
+        meta=_meta.decode(meta) if meta else {},
+        backoff=backoff,
+        timeout=timeout,
+        submitted_at=submitted_at,
         started_at=now,
     )
 

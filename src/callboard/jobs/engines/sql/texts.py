@@ -13,29 +13,41 @@ T = TypeVar("T")
 
 PART: Final = 500
 """Rows or keys in one statement."""
+BYTES: Final = 400_000
+"""Bytes of values in one statement: fits the smallest max_allowed_packet, though some are written as two."""
 UNION: Final = 100
 """Looks merged in one statement."""
 
 
 def run(on: sqlalchemy.Connection, text: str, values: Iterable[Any] = ()) -> list[Any]:
-    """Run a statement and return its rows, as tuples; none where it has none."""
-    result = on.exec_driver_sql(text, tuple(values))
-    return list(result) if result.returns_rows else []
+    """Run a statement and return its rows; none where it has none. Raises the driver's own errors.
+
+    On a cursor of the driver's: SQLAlchemy's would take several times as long as many a statement.
+    """
+    cursor: Any = on.connection.cursor()
+    cursor.execute(text, tuple(values))
+    return list(cursor.fetchall()) if cursor.description else []
 
 
 def list_of(values: Sized) -> str:
     """Return `(%s, …)` for some values."""
-    return _list(len(values))
+    return _row(len(values))
 
 
 def lists_of(columns: int, rows: Sized) -> str:
     """Return `((%s, …), …)` for some rows."""
-    return "(" + ", ".join([_list(columns)] * len(rows)) + ")"
+    return "(" + ", ".join([_row(columns)] * len(rows)) + ")"
 
 
 @functools.cache
-def _list(n: int) -> str:
+def _row(n: int) -> str:
     return "(" + ", ".join(["%s"] * n) + ")"
+
+
+@functools.lru_cache(256)
+def repeated(text: str, columns: int, rows: int) -> str:
+    """Return an insert of one row, of so many columns, as one of more rows."""
+    return text.replace(_row(columns), ", ".join([_row(columns)] * rows), 1)
 
 
 def flat(rows: Iterable[Iterable[Any]]) -> list[Any]:
@@ -46,6 +58,19 @@ def flat(rows: Iterable[Iterable[Any]]) -> list[Any]:
 def parts(items: Sequence[T], size: int = PART) -> Iterator[Sequence[T]]:
     """Return items in parts of at most `size`."""
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def weighed(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
+    """Return rows in parts of about `BYTES` at most, and one at least."""
+    start = size = 0
+    for place, row in enumerate(rows):
+        weight = sum(len(value) for value in row if isinstance(value, bytes))
+        if place > start and size + weight > BYTES:
+            yield rows[start:place]
+            start, size = place, 0
+        size += weight
+    if rows:
+        yield rows[start:]
 
 
 @functools.lru_cache(256)

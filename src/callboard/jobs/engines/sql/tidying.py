@@ -49,7 +49,7 @@ class Tidying:
     def _tidy(self) -> None:
         began = time.monotonic()
         try:
-            with self._at.connect() as on:
+            with self._at.visit() as on:
                 on.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(self._statement)
         except (errors.StoreError, exc.DBAPIError) as error:
             _log.debug("the tables were not tidied: %s", error)

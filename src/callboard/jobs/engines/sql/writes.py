@@ -30,11 +30,22 @@ Claimed = dict[Key, tuple[int, int, int]]
 """(seq, route, priority) of jobs that were claimed here, by (domain, id): their ends need not look for them."""
 
 
+class Stolen(Exception):
+    """Raised when claims could not be ended all at once: begin anew, and be careful."""
+
+
 class Writes:
-    """One transaction's work. `slot`: where its differences of the counts are added."""
+    """One transaction's work. `slot`: where its differences of the counts are added. `careful`: ends claims one by one."""
 
     def __init__(
-        self, on: sqlalchemy.Connection, dialect: dialects.Dialect, known: routes.Routes, claimed: Claimed, slot: int
+        self,
+        on: sqlalchemy.Connection,
+        dialect: dialects.Dialect,
+        known: routes.Routes,
+        claimed: Claimed,
+        slot: int,
+        *,
+        careful: bool = False,
     ) -> None:
         self.alone = False
         """Whether others decide by what was written here though they do not write it: see `Line.alone`."""
@@ -45,6 +56,9 @@ class Writes:
         self._routes = known
         self._claimed = claimed
         self._slot = slot
+        self._careful = careful
+        self._looked = False
+        """Whether the routes are known that there were when this transaction began."""
         self._deltas: Counter[tuple[int, model.State]] = Counter()
         self._verbs: dict[type[seam.Op], Callable[[Any], seam.Result]] = {
             seam.Put: lambda op: self._puts([op])[0],
@@ -70,7 +84,7 @@ class Writes:
                 continue
             ops: list[Any] = [unit[0] for unit in run]
             done = self._puts(ops) if kind is seam.Put else self._settles(ops)
-            results.extend(seam.Refused(0, each) if isinstance(each, GUARDS) else (each,) for each in done)
+            results += [seam.Refused(0, each) if type(each) in GUARDS else (each,) for each in done]
         self.write_counts()
         return results
 
@@ -79,7 +93,7 @@ class Writes:
     def _unit(self, unit: seam.Unit) -> seam.UnitResult:
         if len(unit) == 1:
             result = self._verbs[type(unit[0])](unit[0])
-            return seam.Refused(0, result) if isinstance(result, GUARDS) else (result,)
+            return seam.Refused(0, result) if type(result) in GUARDS else (result,)
         guarded = any(type(op) not in NEVER_REFUSED for op in itertools.dropwhile(_requires, unit))
         deltas, alone = self._deltas.copy(), self.alone
         if guarded:
@@ -87,7 +101,7 @@ class Writes:
         results = []
         for index, op in enumerate(unit):
             results.append(self._verbs[type(op)](op))
-            if isinstance(results[-1], GUARDS):
+            if type(results[-1]) in GUARDS:
                 if guarded:
                     self._run("ROLLBACK TO SAVEPOINT unit")
                     self._deltas, self.alone = deltas, alone
@@ -100,23 +114,30 @@ class Writes:
 
     def _puts(self, ops: Sequence[seam.Put]) -> list[seam.Result]:
         """Store what is new, all in one statement if nothing is there already."""
-        late = [op.job for op in ops if model.expired(op.job.id, op.now)]
-        found = self._stored(job.key for job in late)
+        oldest = {now: model.oldest(now) for now in {op.now for op in ops}}
         new: dict[Key, model.Job] = {}
+        late = []
         for op in ops:
-            if op.job.key not in found and not model.expired(op.job.id, op.now):
-                new.setdefault(op.job.key, op.job)
+            job = op.job
+            if job.id < oldest[op.now]:
+                late.append(job.key)
+            else:
+                new.setdefault(job.key, job)
+        found = self._stored(late) if late else {}
+        if found:
+            new = {key: job for key, job in new.items() if key not in found}
         for _ in range(FIRST_TRIES):
-            if not new or self._dialect.put(self._on, [self._inserted(job) for job in new.values()]):
+            rows = [self._inserted(job) for job in new.values()]
+            if not new or self._dialect.put(self._on, rows):
                 break
             found |= self._stored(new)
             new = {key: job for key, job in new.items() if key not in found}
         else:
             raise errors.StoreUnavailable("others put the same jobs and removed them again, ten times: try again")
         self._put_tags(new.values())
-        for job in new.values():
-            self._deltas[self._routes.number(job), job.state] += 1
-        return [self._put(op, new, found) for op in ops]
+        for (route, state), jobs in Counter([row[2:4] for row in rows]).items():
+            self._deltas[route, schema.STATES[state]] += jobs
+        return [_CREATED] * len(ops) if len(new) == len(ops) else [self._put(op, new, found) for op in ops]
 
     def _put(self, op: seam.Put, new: dict[Key, model.Job], found: dict[Key, tuple[model.State, bytes]]) -> seam.Result:
         """Return what came of one put; the first one of a new job made it."""
@@ -145,43 +166,46 @@ class Writes:
 
     def _claim(self, op: seam.Claim) -> seam.Result:
         jobs: list[model.Job] = []
+        if not self._looked and self._routes.unknown(op.takes):
+            self._routes.refresh_if_grown(self._on)
         for take in op.takes:
             limit = min(take.limit, op.limit - len(jobs))
-            if limit > 0 and (numbers := self._routes.of_take(take, self._on)):
-                rows = self._dialect.claim(self._on, numbers, limit, op.node, op.now)
-                jobs += (self._job(row, op) for row in rows)
+            if limit > 0 and (numbers := self._routes.of_take(take)):
+                jobs += self._jobs(self._dialect.claim(self._on, numbers, limit, op.node, op.now), op)
         return seam.Claimed(jobs)
 
-    def _job(self, row: Any, op: seam.Claim) -> model.Job:
-        route = self._routes.route(row[3], self._on)
-        self._claimed[route.name, row[2]] = row[0], row[3], row[4]
-        self._moved(row[3], model.State.AVAILABLE, model.State.RUNNING)
-        return schema.claimed(row, route, op.node, op.now)
+    def _jobs(self, rows: Sequence[schema.Row], op: seam.Claim) -> list[model.Job]:
+        moved = Counter([row[3] for row in rows])
+        routes = {number: self._routes.route(number, self._on) for number in moved}
+        for number, jobs in moved.items():
+            self._moved(number, model.State.AVAILABLE, model.State.RUNNING, jobs)
+        self._claimed.update([((routes[row[3]].name, row[2]), (row[0], row[3], row[4])) for row in rows])
+        return [schema.claimed(row, routes[row[3]], op.node, op.now) for row in rows]
 
     # Ending claims
 
     def _settles(self, ops: Sequence[seam.Settle]) -> list[seam.Result]:
-        """End claims of one node: in one guarded statement if all were made here, and if it touches a row for each."""
+        """End claims of one node: in one guarded statement, if all were made here and nobody took one away.
+
+        Raises Stolen when somebody did: the transaction is of no use then.
+        """
         keys = [(op.domain, op.id) for op in ops]
-        places = [place for key in keys if (place := self._claimed.get(key)) is not None]
+        places = [] if self._careful else [place for key in keys if (place := self._claimed.get(key)) is not None]
         if len(set(places)) < len(ops):
             return self._end(ops)
-        if len(ops) > 1:
-            self._run("SAVEPOINT ends")
-        rows = [_ended(seq, priority, op) for (seq, _, priority), op in zip(places, ops, strict=True)]
+        rows = [_ended(place[0], place[2], op) for place, op in zip(places, ops, strict=True)]
         if self._dialect.end(self._on, ops[0].node, rows) < len(ops):
-            if len(ops) > 1:
-                self._run("ROLLBACK TO SAVEPOINT ends")
-            return self._end(ops)
+            raise Stolen
         self.ended += keys
-        self._append_errors((op.domain, op.id, op.error) for op in ops)
-        for (_, route, _), op in zip(places, ops, strict=True):
-            self._moved(route, model.State.RUNNING, op.outcome.state)
+        self._append_errors([(op.domain, op.id, op.error) for op in ops if op.error is not None])
+        for (route, state), jobs in Counter([(place[1], row[2]) for place, row in zip(places, rows, strict=True)]).items():
+            self._moved(route, model.State.RUNNING, schema.STATES[state], jobs)
         return [_SETTLED[op.outcome.state] for op in ops]
 
     def _end(self, ops: Sequence[seam.Settle | seam.Release]) -> list[seam.Result]:
         """End claims one by one: lock the jobs, decide, write."""
         found = self._locked((op.domain, op.id) for op in ops)
+        self.ended += ((op.domain, op.id) for op in ops)
         results: list[seam.Result] = []
         for op in ops:
             seq, job = found.get((op.domain, op.id), (0, None))
@@ -199,24 +223,27 @@ class Writes:
     def _append_errors(self, given: Iterable[tuple[str, bytes, model.AttemptError | None]]) -> None:
         rows = [(self._routes.domains[domain], id, *schema.error(e)) for domain, id, e in given if e is not None]
         columns = ("domain", "id", "run", "fence", "attempt", "code", "type", "message", "traceback", "at", "node")
-        self._upsert("callboard_errors", columns, 4, {}, rows)
+        for part in texts.weighed(rows):
+            self._upsert("callboard_errors", columns, 4, {}, part)
 
     def _expire(self, op: seam.Expire) -> seam.Result:
         if not op.nodes or op.limit < 1:
             return seam.Expired([])
         nodes = tuple(dict.fromkeys(op.nodes))
         these = texts.list_of(nodes)
-        owned = f"SELECT seq FROM callboard_jobs WHERE state = 3 AND node IN {these} ORDER BY seq LIMIT {op.limit:d}"
-        seqs = [seq for (seq,) in self._run(owned, nodes)]
         ended: list[model.Job] = []
-        for seq, job in self._locked_rows(seqs):
-            if job.node in nodes:
-                end = states.died(job, op.now)
-                ended.append(states.settled(job, end))
-                self._update(seq, job, ended[-1])
-                self._append_errors([(job.domain, job.id, end.error)])
-        if len(seqs) < op.limit:
-            self._run(f"DELETE FROM callboard_nodes WHERE node IN {these}", nodes)
+        while (left := op.limit - len(ended)) > 0:  # Once more where others ended claims between the look and the lock.
+            owned = f"SELECT seq FROM callboard_jobs WHERE state = 3 AND node IN {these} ORDER BY seq LIMIT {left:d}"
+            seqs = [seq for (seq,) in self._run(owned, nodes)]
+            for seq, job in self._locked_rows(seqs):
+                if job.node in nodes:
+                    end = states.died(job, op.now)
+                    ended.append(states.settled(job, end))
+                    self._update(seq, job, ended[-1])
+                    self._append_errors([(job.domain, job.id, end.error)])
+            if len(seqs) < left:
+                self._run(f"DELETE FROM callboard_nodes WHERE node IN {these}", nodes)
+                break
         return seam.Expired(ended)
 
     def _renew(self, op: seam.Renew) -> seam.Result:
@@ -269,7 +296,7 @@ class Writes:
     def _promote(self, op: seam.Promote) -> seam.Result:
         if any(domain not in self._routes.domains for domain, _ in op.queues):
             self._routes.refresh_if_grown(self._on)
-        due = self._first((1, 4), self._routes.of_queues(op.queues), op.now, op.limit)
+        due = self._first((1, 4), self._routes.of_queues(op.queues), op.now, op.limit, count=True)
         if not due:
             return seam.Promoted(0)
         held = (
@@ -322,8 +349,11 @@ class Writes:
         for row in rows:
             self._deltas[row[2], schema.STATES[row[3]]] -= 1
 
-    def _first(self, chosen: Sequence[int], numbers: Sequence[int], last: int, limit: int) -> list[int]:
-        """Return the first `limit` jobs of some routes in some states up to `sort` = `last`, by its index. Nothing is locked."""
+    def _first(self, chosen: Sequence[int], numbers: Sequence[int], last: int, limit: int, *, count: bool = False) -> list[int]:
+        """Return the first `limit` jobs of some routes in some states up to `sort` = `last`, by its index. Nothing is locked.
+
+        `count`: learn on the way whether others added routes, which the claim that follows would ask.
+        """
         if limit < 1:
             return []
         pairs = [(state, number) for state in chosen for number in numbers]
@@ -332,7 +362,14 @@ class Writes:
             text = texts.first(
                 "SELECT sort, seq FROM callboard_jobs WHERE state = %s AND route = %s AND sort <= %s", len(part), limit
             )
-            found += self._run(text, [value for pair in part for value in (*pair, last)])
+            values = [value for pair in part for value in (*pair, last)]
+            if not count:
+                found += self._run(text, values)
+                continue
+            rows = self._run(f"{text} UNION ALL SELECT NULL, {routes.COUNTED}", values)
+            found += [row for row in rows if row[0] is not None]
+            self._routes.refresh_if_grown(self._on, next(number for place, number in rows if place is None))
+            self._looked, count = True, False
         return [seq for _, seq in sorted(found)[:limit]]
 
     # Documents
@@ -343,6 +380,8 @@ class Writes:
         return seam.Held() if version == op.version else seam.Changed(version)
 
     def _put_document(self, op: seam.PutDocument) -> seam.Result:
+        if self._dialect.turn:
+            self._run(self._dialect.turn)
         version = self._version(op.domain, op.path, "FOR UPDATE")
         if version != op.expect:
             return seam.Changed(version)
@@ -402,25 +441,24 @@ class Writes:
         if job.state != before.state:
             self._moved(self._routes.number(job), before.state, job.state)
 
-    def _moved(self, route: int, before: model.State, after: model.State) -> None:
-        self._deltas[route, before] -= 1
-        self._deltas[route, after] += 1
+    def _moved(self, route: int, before: model.State, after: model.State, jobs: int = 1) -> None:
+        self._deltas[route, before] -= jobs
+        self._deltas[route, after] += jobs
 
     def _upsert(
         self, table: str, columns: tuple[str, ...], key: int, changes: dict[str, str], rows: Sequence[tuple[Any, ...]]
     ) -> None:
         """Insert rows, or change those that are there; the first `key` columns tell them apart."""
         if rows:
-            one = "(" + ", ".join(["%s"] * len(columns)) + ")"
             text = self._dialect.upsert(table, columns, columns[:key], changes)
             for part in texts.parts(rows):
-                self._run(text.replace(one, ", ".join([one] * len(part)), 1), texts.flat(part))
+                self._run(texts.repeated(text, len(columns), len(part)), texts.flat(part))
 
     def _run(self, text: str, values: Iterable[Any] = ()) -> list[Any]:
         return texts.run(self._on, text, values)
 
 
-GUARDS: Final = (seam.Conflict, seam.Stale, seam.Changed, seam.Lost, seam.NotAllowed)
+GUARDS: Final = frozenset({seam.Conflict, seam.Stale, seam.Changed, seam.Lost, seam.NotAllowed})
 """Results that refuse a unit."""
 NEVER_REFUSED: Final = frozenset({seam.Claim, seam.Renew, seam.Expire, seam.Promote, seam.Purge})
 """Operations after which nothing has to be undone: with guards in front of them only, a unit needs no savepoint."""
@@ -434,10 +472,11 @@ def _bulk(unit: seam.Unit) -> object:
     """Return what a unit must share with its neighbours to go into one statement with them; None when it goes alone."""
     if len(unit) == 1:
         op = unit[0]
-        if type(op) is seam.Put:
-            return seam.Put
-        if type(op) is seam.Settle:
-            return seam.Settle, op.node
+        kind = type(op)
+        if kind is seam.Put:
+            return kind
+        if kind is seam.Settle:
+            return op.node  # type: ignore[attr-defined]
     return None
 
 
