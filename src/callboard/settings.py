@@ -39,7 +39,8 @@ class StoreSettings(Group, frozen=True, kw_only=True):
     """Where jobs are kept."""
 
     url: str | None = None
-    """URL of the store. None: `sqlite:///` + the data directory + `/callboard.db`, which needs nothing else to run."""
+    """URL of the store: `mysql://USER:PASSWORD@HOST:PORT/DATABASE` or `postgresql://…`, several hosts with commas between. None:
+    `sqlite:///` + the data directory + `/callboard.db`, which needs nothing else to run."""
 
 
 class WorkerSettings(Group, frozen=True, kw_only=True):
@@ -120,8 +121,8 @@ class CoordinationSettings(Group, frozen=True, kw_only=True):
     """What tells the nodes of a site who lives and who holds which office."""
 
     url: str | None = None
-    """URL of the coordination: `zookeeper://HOST:PORT,HOST:PORT/PATH`, or `local:///DIRECTORY` for one machine. None: `local` in
-    the data directory, which needs nothing else to run."""
+    """URL of the coordination: `zookeeper://HOST:PORT,HOST:PORT/PATH`, a database (`mysql://…`, `postgresql://…`; it may be the
+    store's), or `local:///DIRECTORY` for one machine. None: `local` in the data directory, which needs nothing else to run."""
     session_seconds: Annotated[float, Meta(ge=1, le=60)] = 3.0
     """Seconds after which a silent node is taken for dead where no agent can tell (its whole server died), as asked for. An
     active service whose coordination is out of reach goes on for two thirds of it."""
@@ -291,7 +292,8 @@ def _checked(name: str, value: Any, place: str, *, shown: str) -> Any:
     try:
         return msgspec.convert(value, _FIELDS[name][0], strict=False)
     except msgspec.ValidationError as error:
-        raise errors.InvalidSetting(f"{place}: {shown} = {value!r:.80}: {error}", setting=name) from None
+        said = "" if name.endswith("url") else f" = {value!r:.80}"  # A URL may hold a password.
+        raise errors.InvalidSetting(f"{place}: {shown}{said}: {error}", setting=name) from None
 
 
 def _unknown(key: str, known: Mapping[str, Any], place: str) -> errors.InvalidSetting:

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Final, TextIO
 import msgspec
 from cyclopts import Parameter
 
-from callboard import errors, settings
+from callboard import databases, errors, settings
 from callboard.cli import configuration, exits, output
+from callboard.databases import address
 from callboard.kit import telemetry
 from callboard.node import agent, layout, shutdown
 
@@ -83,8 +84,7 @@ def up(
 
     APP is written MODULE:APP, like images:app for what `app = Callboard("images")` in images.py made.
     """
-    flags = {
-        **configuration.assigned(set),
+    own = {
         "app": app,
         "worker.count": workers,
         "worker.slots": slots,
@@ -96,6 +96,7 @@ def up(
         "store.url": store,
         "coordination.url": coordination,
     }
+    flags = configuration.assigned(set) | {name: value for name, value in own.items() if value is not None}
     given = configuration.load(config, flags)
     if detach:
         return _behind(given, data, json)
@@ -146,6 +147,9 @@ def _announce(given: settings.Settings, started: agent.Started, data: str | None
         ("listening", " ".join(started.urls) or "nowhere: it has no gateway"),
         ("API docs", f"{started.urls[0]}/docs" if started.urls else None),
         ("data", started.directory),
+        ("store", _shown(given.store_url)),
+        ("programs", _overlooked(given)),
+        ("coordination", _shown(given.coordination_url)),
         ("serving", given.app or "the built-in kinds: demo.echo, demo.sleep, demo.fail, demo.inspect"),
         ("workers", f"{given.worker.count} with {given.worker.slots} slots each"),
         ("adopted", f"{started.adopted} nodes that a dead agent had left" if started.adopted else None),
@@ -156,6 +160,20 @@ def _announce(given: settings.Settings, started: agent.Started, data: str | None
     ]
     output.line("Callboard is up.")
     output.facts(facts)
+
+
+def _shown(url: str) -> str | None:
+    """The URL of a database without its password; None for what lies in the data directory."""
+    return address.parsed(url).shown if databases.named(url) else None
+
+
+def _overlooked(given: settings.Settings) -> str | None:
+    """A word for those whose programs here would open another store: they know nothing of the flags of this command."""
+    file = Path(settings.FILE)
+    here = settings.load(file if file.exists() else None, os.environ)
+    if not databases.named(given.store_url) or here.store_url == given.store_url:
+        return None
+    return "app.connect() opens another store here: put store.url into callboard.toml, or set CALLBOARD_STORE_URL"
 
 
 def _behind(given: settings.Settings, data: str | None, json: bool) -> int:

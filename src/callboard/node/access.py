@@ -19,8 +19,9 @@ async def ensure(store: queue.Queue, given: Settings) -> str | None:
     place = layout.Layout(given.directory)
     before = layout.read_local(place.local)
     made = await keys.ensure_admin(store)
-    if made is None and (before is None or before.key is None):
-        # There are admin keys, but the one for this directory is lost: nobody can read it back from its hash.
+    if made is None and not await _of_this(store, before.key if before else None):
+        # There are admin keys, but the one for this directory is lost, and nobody can read it back from its hash; or it is of the
+        # store that was used here before.
         _, _, made = await keys.create(store, "local commands", [keys.ADMIN], grammar.DEFAULT_DOMAIN)
     key = made or (before.key if before else None)
     try:
@@ -28,3 +29,8 @@ async def ensure(store: queue.Queue, given: Settings) -> str | None:
     except OSError as error:
         raise layout.unusable(place.directory, error) from None
     return made
+
+
+async def _of_this(store: queue.Queue, key: str | None) -> bool:
+    """Whether a key was made in this store. One that was revoked stays so: somebody wished it."""
+    return key is not None and any(key.startswith(f"cb_{known}_") for known, _ in await keys.listed(store))

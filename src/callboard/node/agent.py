@@ -93,6 +93,7 @@ class Agent(lifecycle.Lifecycle):
             nodes,
             self._dead,
             owns_store=self._owns_store(),
+            store_url=self._settings.store_url,
             start_seconds=self._settings.agent.start_seconds,
         )
         others.look()

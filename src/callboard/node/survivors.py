@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -33,6 +34,7 @@ class Survivors:
         dead: Callable[[bytes], None],
         *,
         owns_store: bool,
+        store_url: str,
         start_seconds: float,
     ) -> None:
         """`owns_store`: whoever claims from the store has a session here, as when the store lies in this directory."""
@@ -41,6 +43,7 @@ class Survivors:
         self._nodes = nodes
         self._dead = dead
         self._owns_store = owns_store
+        self._store_url = store_url
         self._start_seconds = start_seconds
         self._known: frozenset[str] = frozenset()
 
@@ -84,9 +87,18 @@ class Survivors:
                 self._nodes.adopt(record, entry.process)
 
     def _clean(self, needed: Collection[str]) -> None:
-        """A young record may belong to a node that is only starting; an old one without session and claims is of no use."""
+        """A young record may belong to a node that is only starting; an old one without session and claims is of no use: unless
+        its claims are in another store, which this directory served before and may serve again.
+        """
         self._lives.sweep()
         for path in self._layout.nodes.glob("*.json"):
             with contextlib.suppress(OSError):
-                if path.stem not in needed and time.time() - path.stat().st_mtime > 2 * self._start_seconds:
+                young = time.time() - path.stat().st_mtime <= 2 * self._start_seconds
+                if path.stem not in needed and not young and not self._elsewhere(path):
                     self._layout.forget(path.stem)
+
+    def _elsewhere(self, path: Path) -> bool:
+        try:
+            return layout.read_record(path).settings.store_url != self._store_url
+        except msgspec.MsgspecError:
+            return False

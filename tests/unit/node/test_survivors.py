@@ -35,11 +35,18 @@ class Room:
 
     def survivors(self, *, owns_store=True, start_seconds=60.0):
         return survivors.Survivors(
-            self.coordination, self.place, self.nursery, self.dead.append, owns_store=owns_store, start_seconds=start_seconds
+            self.coordination,
+            self.place,
+            self.nursery,
+            self.dead.append,
+            owns_store=owns_store,
+            store_url=settings.Settings().store_url,
+            start_seconds=start_seconds,
         )
 
-    def record(self, incarnation):
-        made = layout.NodeRecord(incarnation=incarnation, role="worker", directory="/", settings=settings.Settings())
+    def record(self, incarnation, store=None):
+        given = settings.load(flags={"store.url": store})
+        made = layout.NodeRecord(incarnation=incarnation, role="worker", directory="/", settings=given)
         self.place.record(incarnation).write_bytes(msgspec.json.encode(made))
         return made
 
@@ -129,3 +136,10 @@ async def test_old_records_of_the_dead_go_and_young_ones_stay(room, queue):
     assert room.place.record(ONE).exists()
     await room.survivors(start_seconds=-1).sweep(queue)
     assert not room.place.record(ONE).exists()
+
+
+async def test_the_record_of_one_who_worked_on_another_store_is_kept(room, queue):
+    room.record(ONE, store="mysql://callboard:secret@db/jobs")  # Its claims are there: this directory may serve it again.
+    room.record(TWO)
+    await room.survivors(owns_store=False, start_seconds=-1).sweep(queue)
+    assert room.place.record(ONE).exists() and not room.place.record(TWO).exists()
