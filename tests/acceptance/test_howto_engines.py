@@ -69,12 +69,20 @@ def test_postgresql_to_the_end(on_postgresql: readers.Reader) -> None:
 
 
 @pytest.fixture
-def nodes(tmp_path: Path, galera: galeras.Cluster) -> Iterator[readers.Reader]:
+def cluster(galera: galeras.Cluster) -> Iterator[galeras.Cluster]:
+    """A cluster whose user a page may make anew; the others that share it find it as it was."""
+    yield galera
+    galera.mend()
+    galera.members[0].sql(mariadb.OWN_USER)
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, cluster: galeras.Cluster) -> Iterator[readers.Reader]:
     """A reader of pages about a cluster, whose servers are stopped and hold nothing of a former one."""
-    galera.members[0].sql("DROP DATABASE IF EXISTS callboard; DROP USER IF EXISTS callboard@'%'")
-    places = {f"db{n}": {"mariadb": readers.Joined(member, tmp_path)} for n, member in enumerate(galera.members, 1)}
-    made = readers.Reader(tmp_path, places, {"@db1,db2,db3": f"@{galera.hosts}"})
-    galera.stop()
+    cluster.members[0].sql("DROP DATABASE IF EXISTS callboard; DROP USER IF EXISTS callboard@'%'")
+    places = {f"db{n}": {"mariadb": readers.Joined(member, tmp_path)} for n, member in enumerate(cluster.members, 1)}
+    made = readers.Reader(tmp_path, places, {"@db1,db2,db3": f"@{cluster.hosts}"})
+    cluster.stop()
     yield made
     made.leave()
 
@@ -88,15 +96,15 @@ def test_galera_to_the_end(nodes: readers.Reader) -> None:
     assert nodes.follow("galera") > 15
 
 
-def test_haproxy(tmp_path: Path, galera: galeras.Cluster) -> None:
+def test_haproxy(tmp_path: Path, cluster: galeras.Cluster) -> None:
     if reason := haproxy.installed():
         pytest.skip(f"needs HAProxy ({reason}): {INSTALL}")
-    galera.members[0].sql(
-        "CREATE DATABASE IF NOT EXISTS callboard; CREATE USER IF NOT EXISTS callboard@'%' IDENTIFIED BY 'open/sesame@42'; "
+    cluster.members[0].sql(
+        "CREATE DATABASE IF NOT EXISTS callboard; CREATE OR REPLACE USER callboard@'%' IDENTIFIED BY 'open/sesame@42'; "
         "GRANT ALL ON callboard.* TO callboard@'%'"
     )
     proxy = readers.FreshHaProxy()
-    servers = {f"db{n}:3306": f"127.0.0.1:{member.port}" for n, member in enumerate(galera.members, 1)}
+    servers = {f"db{n}:3306": f"127.0.0.1:{member.port}" for n, member in enumerate(cluster.members, 1)}
     reader = readers.Reader(tmp_path, {"": {"haproxy": proxy}}, servers)
     try:
         assert reader.follow("haproxy") > 2

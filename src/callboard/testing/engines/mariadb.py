@@ -37,12 +37,16 @@ _SETTINGS = (
     *("--innodb-flush-log-at-trx-commit=1", "--character-set-server=utf8mb4"),
 )
 _INSTALL = ("--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=32M")
+OWN_USER = f"""
+CREATE OR REPLACE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}';
+GRANT ALL PRIVILEGES ON `{USER}%`.* TO '{USER}'@'%';
+CREATE DATABASE IF NOT EXISTS {USER};
+"""
+"""Makes the user that URLs name, with the rights that it begins with."""
 _USERS = f"""
 DELETE FROM mysql.global_priv WHERE NOT (User = 'root' AND Host = 'localhost') AND User <> 'mariadb.sys';
 FLUSH PRIVILEGES;
-CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}';
-GRANT ALL PRIVILEGES ON `{USER}%`.* TO '{USER}'@'%';
-CREATE DATABASE {USER};
+{OWN_USER}
 """
 
 
