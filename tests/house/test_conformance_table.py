@@ -62,6 +62,18 @@ def test_a_difference_is_noticed_and_written(tmp_path: Path, outcome: str):
     assert table.differs(other, page)
 
 
+def test_what_is_asked_later_may_be_either(tmp_path: Path):
+    """A short run leaves some to the long one, those that the engine does not declare among them."""
+    page = tmp_path / "README.md"
+    page.write_text("<!-- generated: conformance -->\n<!-- end -->\n")
+    undeclared = [("skipped", report(*CLUSTER, number, "the engine does not declare that")) for number in range(4)]
+    table.renew(table.seen([*reports(), *undeclared]), page)
+    later = [("skipped", report(*CLUSTER, number, "takes minutes: make faults, make soak")) for number in range(40)]
+    assert not table.differs(table.seen([*reports(), *later]), page)
+    assert table.differs(table.seen([*reports(), *later[:2]]), page)
+    assert table.differs(table.seen([*reports(), *later, ("failed", report(*CLUSTER, 50))]), page)
+
+
 def test_readme_has_the_table_and_nothing_broken():
     shown = table._numbers(table.README.read_text())
     engines = [row for row in shown if row[0].startswith(("jobs:", "coordination:"))]
