@@ -21,6 +21,7 @@ class Stage:
         self.app = app = Callboard("e")
         self.go = asyncio.Event()
         self.go_thread = threading.Event()
+        self.begun: set[str] = set()
         self.cancelled: list[str] = []
         self.progressed = 0
 
@@ -35,6 +36,7 @@ class Stage:
 
         @app.job(attempts=1)
         async def stubborn() -> str:
+            self.begun.add("stubborn")
             while not self.go.is_set():
                 try:
                     await self.go.wait()
@@ -44,6 +46,7 @@ class Stage:
 
         @app.job(attempts=1)
         async def trips() -> None:
+            self.begun.add("trips")
             try:
                 await self.go.wait()
             finally:
@@ -57,6 +60,7 @@ class Stage:
 
         @app.job(attempts=1)
         def deaf(ctx: Context) -> str:
+            self.begun.add("deaf")
             self.go_thread.wait(10)
             self.cancelled.append(f"deaf {ctx.cancelled}")
             return "done"
@@ -145,6 +149,7 @@ async def test_a_wish_ends_a_handler(yard: Any, stage: Stage, kind: str, heard: 
 async def test_success_after_a_wish_is_success_and_failure_is_not(yard: Any, stage: Stage, kind: str, state: State) -> None:
     await yard.work(stage.app)
     id = await running(yard, stage, kind)
+    await yard.until(lambda: kind in stage.begun)  # One that has not begun is cancelled without.
     await yard.queue.cancel("main", id)
     stage.release()
     job = await yard.end(id)
