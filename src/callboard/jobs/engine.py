@@ -27,11 +27,13 @@ class Op(msgspec.Struct, frozen=True, gc=False):
 
 
 class Put(Op, frozen=True, gc=False):
-    """Store a new job. Its state was decided by `states.submitted`.
+    """Store a new job. Its state was decided by `states.submitted`, or then by `states.claimed`: submitted and claimed in one,
+    it is RUNNING from the start, with fence 1, owned by its `node`.
 
     → `Created`, or `Same(state)` when (domain, id) exists with the same digest (nothing changes), or the guard fails:
     `Conflict(state)` when it exists with another digest, `Stale()` when it does not exist and its id is older than
-    `model.IDEMPOTENCY_SECONDS` at `now` (see `model.expired`).
+    `model.IDEMPOTENCY_SECONDS` at `now` (see `model.expired`), `Full(limit)` when it does not exist and the store holds as many
+    jobs as it takes.
     """
 
     job: model.Job
@@ -232,6 +234,12 @@ class Stale(Result, frozen=True, gc=False):
     """The id is absent and too old to make a job (see `model.expired`)."""
 
 
+class Full(Result, frozen=True, gc=False):
+    """The store takes no more jobs until some are finished, or finished ones are purged."""
+
+    limit: int
+
+
 class Held(Result, frozen=True, gc=False):
     pass
 
@@ -328,6 +336,8 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     machines: bool = False
     """Several machines may open the same store."""
     transactional_submit: bool = False
+    age_seconds: float | None = None
+    """Seconds that finished jobs should be kept at most, whatever retention is set: for a store in its servers' memory."""
 
 
 class Engine(Protocol):
