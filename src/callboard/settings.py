@@ -11,7 +11,7 @@ import difflib
 import ipaddress
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -224,20 +224,43 @@ def fields() -> Mapping[str, tuple[Any, Any]]:
 
 
 def load(
-    file: Path | None = None, environment: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    *,
+    under: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Return the settings of a configuration file (if given), under an environment, under flags by dotted name (None: not given).
 
-    Raises InvalidSetting, one line naming the place, the key and the mend.
+    `under` is what all of these go over, by dotted name, each value as `checked` returned it. Raises InvalidSetting, one line
+    naming the place, the key and the mend.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = dict(under or {})
     if file is not None:
         found |= _from_file(file)
     found |= _from_environment(environment or {})
     for name, value in (flags or {}).items():
         if value is not None:
-            found[name] = _checked(name, value, "the command line", shown=name)
+            found[name] = checked(name, value, "the command line", shown=name)
     return _built(found)
+
+
+def checked(name: str, value: Any, place: str, *, shown: str) -> Any:
+    """Return the value of a setting as its type wants it. Raises InvalidSetting, with its place and the name as shown there."""
+    if name not in _FIELDS:
+        raise _unknown(name, _FIELDS, place)
+    try:
+        return msgspec.convert(value, _FIELDS[name][0], strict=False)
+    except msgspec.ValidationError as error:
+        said = "" if name.endswith("url") else f" = {value!r:.80}"  # A URL may hold a password.
+        raise errors.InvalidSetting(f"{place}: {shown}{said}: {error}", setting=name) from None
+
+
+def nearest(key: str, known: Iterable[str]) -> str | None:
+    """Return the known key that somebody may have meant, None when none is near: by the whole of it, else by its last part."""
+    names = list(known)
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5) or _of_last_part(key, names)
+    return near[0] if near else None
 
 
 def _walk(group: Any, prefix: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
@@ -266,7 +289,7 @@ def _from_file(file: Path) -> dict[str, Any]:
             flat |= {f"{key}.{name}": inner for name, inner in value.items()}
         else:
             flat[key] = value
-    return {name: _checked(name, value, str(file), shown=name) for name, value in flat.items()}
+    return {name: checked(name, value, str(file), shown=name) for name, value in flat.items()}
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -277,7 +300,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if variable not in _BY_VARIABLE:
             raise _unknown(variable, _BY_VARIABLE, "the environment")
         name = _BY_VARIABLE[variable]
-        found[name] = _checked(name, _split(name, value), "the environment", shown=variable)
+        found[name] = checked(name, _split(name, value), "the environment", shown=variable)
     return found
 
 
@@ -286,23 +309,13 @@ def _split(name: str, value: str) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if listed else value
 
 
-def _checked(name: str, value: Any, place: str, *, shown: str) -> Any:
-    if name not in _FIELDS:
-        raise _unknown(name, _FIELDS, place)
-    try:
-        return msgspec.convert(value, _FIELDS[name][0], strict=False)
-    except msgspec.ValidationError as error:
-        said = "" if name.endswith("url") else f" = {value!r:.80}"  # A URL may hold a password.
-        raise errors.InvalidSetting(f"{place}: {shown}{said}: {error}", setting=name) from None
-
-
 def _unknown(key: str, known: Mapping[str, Any], place: str) -> errors.InvalidSetting:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5) or _of_last_part(key, known)
-    mend = f"did you mean {near[0]}?" if near else "see the reference of settings"
+    near = nearest(key, known)
+    mend = f"did you mean {near}?" if near else "see the reference of settings"
     return errors.InvalidSetting(f"{place}: {key} is not a setting: {mend}", setting=key)
 
 
-def _of_last_part(key: str, known: Mapping[str, Any]) -> list[str]:
+def _of_last_part(key: str, known: Iterable[str]) -> list[str]:
     lasts = {name.rpartition(".")[2]: name for name in known}
     return [lasts[match] for match in difflib.get_close_matches(key.rpartition(".")[2], lasts, n=1)]
 
