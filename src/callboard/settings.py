@@ -191,6 +191,9 @@ class Settings(Group, frozen=True, kw_only=True):
     """Name of the group of servers. Nodes of different clusters do not talk to each other."""
     site: Name = "main"
     """Where this machine stands: servers with fast links among them are one site."""
+    stands: bool = True
+    """Whether nodes here stand for the offices of active-passive roles. False: what a server gives its nodes whose file of the
+    cluster is older than the one that was published; work and what needs no office go on."""
     store: StoreSettings = StoreSettings()
     worker: WorkerSettings = WorkerSettings()
     gateway: GatewaySettings = GatewaySettings()
