@@ -18,6 +18,8 @@ AROUND: Final = cyclopts.Group("Around", sort_key=4)
 COMMANDS: Final[tuple[tuple[str, cyclopts.Group, str, str], ...]] = (
     ("up", DEPLOYMENT, "callboard.cli.deployment:up", "Start Callboard on this machine."),
     ("down", DEPLOYMENT, "callboard.cli.deployment:down", "Stop what 'up' started; running jobs get their grace time."),
+    ("agent", DEPLOYMENT, "callboard.cli.servers:agent", "Start what a cluster's file says of this server."),
+    ("systemd", DEPLOYMENT, "callboard.cli.servers:systemd", "Print a unit file for systemd."),
     ("check", DEPLOYMENT, "callboard.cli.stores:check", "Tell whether a store's server is fit."),
     ("migrate", DEPLOYMENT, "callboard.cli.stores:migrate", "Bring a store's schema to this version."),
     ("nodes", DEPLOYMENT, "callboard.cli.nodes:nodes", "List the live nodes."),
@@ -47,7 +49,12 @@ CERTS: Final[tuple[tuple[str, str, str], ...]] = (
     ("init", "callboard.cli.certs:init", "Make a cluster's authority."),
     ("issue", "callboard.cli.certs:issue", "Make a key and a certificate for a server."),
 )
+CONFIG: Final[tuple[tuple[str, str, str], ...]] = (
+    ("check", "callboard.cli.config:check", "Tell what each server runs, or all that is wrong."),
+    ("push", "callboard.cli.config:push", "Publish a version: servers with older ones stand for no office."),
+)
 GROUPS: Final[tuple[tuple[str, cyclopts.Group, str, tuple[tuple[str, str, str], ...]], ...]] = (
+    ("config", DEPLOYMENT, "Check and publish the one file for all servers of a cluster.", CONFIG),
     ("certs", DEPLOYMENT, "Make the certificates by which servers of a cluster know each other.", CERTS),
     ("key", AROUND, "Make, list and revoke API keys.", KEYS),
 )

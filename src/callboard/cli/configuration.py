@@ -1,4 +1,4 @@
-"""Which settings a command works under: the configuration file, the environment, the command's own flags."""
+"""Which settings a command works under: the configuration file, the environment, the command's own flags; or a cluster's file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from callboard import errors, settings
+from callboard.cluster import model, topology
 
 
 def load(config: Path | None, flags: Mapping[str, Any]) -> settings.Settings:
@@ -18,6 +19,20 @@ def load(config: Path | None, flags: Mapping[str, Any]) -> settings.Settings:
     named = config or (Path(found) if (found := os.environ.get("CALLBOARD_CONFIG")) else None)
     file = named or Path(settings.FILE)
     return settings.load(file if named is not None or file.exists() else None, os.environ, flags)
+
+
+def text(file: Path) -> str:
+    """Return what a cluster's file holds. Raises InvalidSetting."""
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.InvalidSetting(f"{file} cannot be read: {error}") from None
+
+
+def cluster(file: Path | None) -> model.Topology:
+    """Return what a cluster's file says; without one, that of cluster.toml here. Raises InvalidSetting."""
+    found = file or Path(topology.FILE)
+    return topology.parse(text(found), str(found))
 
 
 def assigned(words: tuple[str, ...]) -> dict[str, str | list[str]]:

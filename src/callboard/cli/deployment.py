@@ -1,4 +1,7 @@
-"""`callboard up` and `callboard down`: the agent of a data directory in this process, or one in the background; and its end."""
+"""`callboard up` and `callboard down`: the agent of a data directory in this process, or one in the background; and its end.
+
+`serve` is for every command that becomes an agent.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import msgspec
 from cyclopts import Parameter
 
 from callboard import databases, errors, settings
-from callboard.cli import configuration, exits, output
+from callboard.cli import configuration, exits, output, supervisor
 from callboard.databases import address
 from callboard.kit import telemetry
 from callboard.node import agent, layout, shutdown
@@ -100,6 +103,12 @@ def up(
     given = configuration.load(config, flags)
     if detach:
         return _behind(given, data, json)
+    return serve(given, data, json=json)
+
+
+def serve(given: settings.Settings, data: str | None, *, json: bool) -> exits.Exit:
+    """Be the agent, in the foreground, until a signal; `data` is what other commands are to be told with --data."""
+    ready_to_supervisor = supervisor.claim()
     log = _Held(sys.stderr)
     telemetry.configure(given.log.level, given.log.form, log, role="agent")
 
@@ -110,6 +119,7 @@ def up(
     def ready(started: agent.Started) -> None:
         _announce(given, started, data, json=json)
         log.let_go()
+        ready_to_supervisor()
 
     agent.run(given, ready)
     with contextlib.suppress(OSError):
@@ -146,6 +156,7 @@ def _announce(given: settings.Settings, started: agent.Started, data: str | None
     facts: list[tuple[str, Any]] = [
         ("listening", " ".join(started.urls) or "nowhere: it has no gateway"),
         ("API docs", f"{started.urls[0]}/docs" if started.urls else None),
+        ("server", f"{given.wire.server} of {given.cluster}, at {given.wire.host}" if given.wire.server else None),
         ("data", started.directory),
         ("store", _shown(given.store_url)),
         ("programs", _overlooked(given)),
