@@ -14,14 +14,14 @@ import time
 from typing import Any
 
 from callboard import Call, Callboard, errors, method
-from callboard.roles.service import seats
+from callboard.roles import offices
 
 app = Callboard("named")
 
 POLL_SECONDS = 0.01
 LEDGER = os.environ.get("CALLBOARD_TEST_LEDGER", os.devnull)
 ledger = os.open(LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-admit = seats.Offices.admit
+admit = offices.Offices.admit
 
 
 def write(at: int, epoch: int, code: str = "", mark: str = "") -> None:
@@ -33,11 +33,11 @@ def boot() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def noted(offices: seats.Offices, domain: str, epoch: int) -> int:
+def noted(held: offices.Offices[Any], domain: str, epoch: int) -> int:
     """Decide as ever, and write it down. Whoever is frozen after `boot` asks the clock again when it goes on."""
     at = boot()
     try:
-        accepted = admit(offices, domain, epoch)
+        accepted = admit(held, domain, epoch)
     except errors.CallError as error:
         write(at, epoch, error.code)
         raise
@@ -45,7 +45,7 @@ def noted(offices: seats.Offices, domain: str, epoch: int) -> int:
     return accepted
 
 
-seats.Offices.admit = noted  # type: ignore[method-assign, assignment]
+offices.Offices.admit = noted  # type: ignore[method-assign, assignment]
 
 
 def here(call: Call) -> dict[str, int]:

@@ -16,7 +16,7 @@ from callboard.coordination import presence
 from callboard.coordination.engines import memory
 from callboard.names import model, resolver
 from callboard.node import joining
-from callboard.roles import registry, role, self_report, service
+from callboard.roles import offices, registry, role, self_report, service
 from callboard.roles.registry import watch
 from callboard.rpc import doors, network, peers, serving
 from callboard.testing import virtual
@@ -127,8 +127,8 @@ class SimNode:
             made.append(service.Service(services.app.services["cache"], clock=self.clock))
         return made
 
-    def _candidacy(self) -> service.Candidacy:
-        return service.Candidacy(
+    def _candidacy(self) -> offices.Candidacy:
+        return offices.Candidacy(
             presence=self.presence,
             groups=self.stage.groups,
             stands_for=[self.place.group],

@@ -12,7 +12,7 @@ from callboard.coordination import presence
 from callboard.coordination.engines import memory
 from callboard.kit import clock, codec, grammar
 from callboard.names import groups, model
-from callboard.roles import service
+from callboard.roles import offices, service
 from callboard.rpc import broadcast, frames, network, serving
 
 INCARNATION = "a" * 32
@@ -82,8 +82,8 @@ class Candidate:
             self.node.table.add(made)
             await made.start()
 
-    def candidacy(self) -> service.Candidacy:
-        return service.Candidacy(
+    def candidacy(self) -> offices.Candidacy:
+        return offices.Candidacy(
             presence=self.presence,
             groups=self.groups,
             stands_for=self.groups.names,

@@ -97,6 +97,12 @@ class Standing:
         self.doubt(self._held)
         await self._idle.wait()
 
+    def resign(self, why: str) -> None:
+        """Stop accepting at once, leave the office and give it up; stand again after a while that grows."""
+        if self._held:
+            self._stand_later(why)
+            self.doubt(self._held)
+
     async def stop(self) -> None:
         """Leave the office if it is held, and do nothing any more. The session's end gives it up."""
         self.epoch = 0

@@ -1,10 +1,9 @@
 """A named service as a role: the instances of one declared class that a node hosts, and when they may answer.
 
-`instance` runs the calls of one object, `seats` says whose turn it is to serve, `role` puts both together for the node. The class
-comes from `app.services`, elections from `coordination.presence`, requests from the node's table.
+`instance` runs the calls of one object, `everywhere` is the one that needs no office, `role` puts them together for the node.
+The class comes from `app.services`, the offices from `roles.offices`, requests from the node's table.
 """
 
 from callboard.roles.service.role import Service
-from callboard.roles.service.seats import Candidacy
 
-__all__ = ["Candidacy", "Service"]
+__all__ = ["Service"]

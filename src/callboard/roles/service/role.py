@@ -10,8 +10,9 @@ from callboard import errors
 from callboard.app import services
 from callboard.kit import clock
 from callboard.names import model
-from callboard.roles import role
-from callboard.roles.service import seats
+from callboard.roles import offices, role
+from callboard.roles.service import everywhere
+from callboard.roles.service import instance as instances
 from callboard.rpc import serving
 
 THREADS: Final = 32
@@ -27,17 +28,17 @@ class Service(role.Role):
 
     name: ClassVar[str] = "service"
 
-    def __init__(self, declared: services.Declared, *, clock: clock.Clock, candidacy: seats.Candidacy | None = None) -> None:
+    def __init__(self, declared: services.Declared, *, clock: clock.Clock, candidacy: offices.Candidacy | None = None) -> None:
         super().__init__()
         self._declared = declared
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"callboard-{declared.label}")
-        self._seats: seats.Everywhere | seats.Offices
+        self._seats: everywhere.Everywhere | offices.Offices[instances.Instance]
         if declared.active == "all":
-            self._seats = seats.Everywhere(declared, self._threads)
+            self._seats = everywhere.Everywhere(declared, self._threads)
         elif candidacy is None:
             raise errors.InvalidInput(f"service {declared.label} has one active instance: it needs a candidacy")
         else:
-            self._seats = seats.Offices(declared, self._threads, candidacy, clock)
+            self._seats = offices.Offices(declared.label, candidacy, clock, self._made)
         self._methods = {name: self._method(name, one.idempotent) for name, one in declared.methods.items()}
 
     @property
@@ -64,13 +65,16 @@ class Service(role.Role):
         return {"service": self.label, "active": self._seats.told(), "methods": sorted(self._methods)}
 
     async def ping(self) -> Mapping[str, Any]:
-        return {**await super().ping(), "service": self.label, "calls": self._seats.calls}
+        return {**await super().ping(), "service": self.label, "calls": sum(work.calls for work in self._seats.works)}
+
+    def _made(self, seat: offices.Seat[instances.Instance], epoch: int) -> instances.Instance:
+        return instances.Instance(self._declared, self._threads)
 
     def _method(self, name: str, idempotent: bool) -> serving.Method:
         places = self._seats
 
         def run(call: serving.Call, args: bytes) -> Awaitable[bytes]:
-            return places.instance(call.domain).run(name, call, args)
+            return places.work(call.domain).run(name, call, args)
 
         return serving.Method(name, run, idempotent)
 

@@ -10,7 +10,7 @@ from callboard import errors
 from callboard.app import declaring
 from callboard.coordination import engine, presence
 from callboard.names import model, protocol
-from callboard.roles import service
+from callboard.roles import offices, service
 from callboard.roles.registry import watch
 from callboard.rpc import serving
 from tests.unit.names import town as towns
@@ -298,7 +298,7 @@ def test_a_hung_service_is_replaced_within_five_seconds_and_its_successor_serves
         for order in range(2):
             node = await town.node(resolving=False, declared=False)
             there = presence.Presence(node.session, town.clock)
-            candidacy = service.Candidacy(
+            candidacy = offices.Candidacy(
                 presence=there,
                 groups=town.groups,
                 stands_for=town.groups.names,
