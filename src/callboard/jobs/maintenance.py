@@ -1,14 +1,14 @@
 """What keeps a store in order beside the workers: due jobs become available, old ones go, the claims of the dead end.
 
-`Maintenance` and `Expiry` are run by the one who answers for a store: the agent, while there are no domain controllers. Both
-only ask the `Queue`; both go on when the store was away. Nothing here decides who is dead.
+`Maintenance` is done by the domain controllers, and by the agents for domains that have none just now; `Expiry` by each agent for
+its own nodes. Both only ask the `Queue`; both go on when the store was away. Nothing here decides who is dead.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import structlog
@@ -29,8 +29,16 @@ DUE: Final = frozenset({model.State.SCHEDULED, model.State.RETRYABLE})
 log = structlog.get_logger()
 
 
+def everywhere(domain: str) -> bool:
+    """The domains of one who keeps the whole store."""
+    return True
+
+
 class Maintenance(lifecycle.Lifecycle):
-    """Promotes and purges, every domain, until stopped."""
+    """Promotes and purges until stopped. `serves` tells which domains are its business; it is asked in each round.
+
+    `guards` go into every unit. When one is refused, `superseded` is called once, and nothing is done any more.
+    """
 
     def __init__(
         self,
@@ -38,6 +46,9 @@ class Maintenance(lifecycle.Lifecycle):
         *,
         age_seconds: float,
         keep: int,
+        serves: Callable[[str], bool] = everywhere,
+        guards: engine.Unit = (),
+        superseded: Callable[[], None] | None = None,
         spare_seconds: float = model.SPARE_SECONDS,
         period_seconds: float = PERIOD_SECONDS,
     ) -> None:
@@ -45,15 +56,18 @@ class Maintenance(lifecycle.Lifecycle):
         self._queue = queue
         self._age = round(age_seconds * clock.SECOND)
         self._keep = keep
+        self._serves = serves
+        self._guards = guards
+        self._superseded = superseded
         self._spare = round(spare_seconds * clock.SECOND)
         self._period = period_seconds
         self._aged: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def round(self) -> bool:
-        """Do what is due now; True when there is more of it. Raises StoreError."""
+        """Do what is due now; True when there is more of it. Raises StoreError, DocumentConflict."""
         more = False
-        for domain in await self._queue.domains():
+        for domain in filter(self._serves, await self._queue.domains()):
             counts = await self._queue.counts(domain)
             more |= await self._promote(counts)
             more |= await self._purge(domain, counts)
@@ -75,6 +89,10 @@ class Maintenance(lifecycle.Lifecycle):
             except errors.StoreError as error:
                 delay = delays.failed()
                 log.warning("maintenance waits for the store", code=error.code, why=error.message)
+            except errors.DocumentConflict:
+                if self._superseded is not None:
+                    self._superseded()
+                return
             except Exception:
                 delay = delays.failed()
                 log.exception("maintenance failed")  # A bug: told, and no reason to stop doing the rest.
@@ -85,8 +103,8 @@ class Maintenance(lifecycle.Lifecycle):
         if not pairs:
             return False
         promote = engine.Promote(pairs, PROMOTED_AT_ONCE, self._queue.clock.now())
-        match await self._queue.write([(promote,)]):
-            case [[engine.Promoted(jobs)]]:
+        match await self._queue.guarded(promote, self._guards):
+            case engine.Promoted(jobs):
                 return jobs == PROMOTED_AT_ONCE
         return False
 
@@ -97,8 +115,8 @@ class Maintenance(lifecycle.Lifecycle):
         for _ in range(PURGES_IN_A_ROUND):
             now = self._queue.clock.now()
             purge = engine.Purge(domain, now - self._age, self._keep, now - self._spare, PURGED_AT_ONCE)
-            match await self._queue.write([(purge,)]):
-                case [[engine.Purged(jobs)]] if jobs == PURGED_AT_ONCE:
+            match await self._queue.guarded(purge, self._guards):
+                case engine.Purged(jobs) if jobs == PURGED_AT_ONCE:
                     continue
             return False
         self._aged.pop(domain, None)
@@ -130,6 +148,11 @@ class Expiry(lifecycle.Lifecycle):
         self._dead[node] = None
         self._news.set()
         self._rest.clear()
+
+    @property
+    def due(self) -> Collection[bytes]:
+        """The dead whose claims may not have been ended yet."""
+        return self._dead.keys()
 
     async def settled(self) -> None:
         """Return when no dead node is left with claims, as far as was said."""

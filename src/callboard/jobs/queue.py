@@ -72,6 +72,13 @@ class Queue:
             self.hints.publish(hint)
         return results
 
+    async def guarded(self, op: seam.Op, guards: seam.Unit = ()) -> seam.Result:
+        """Write one operation together with guards (`engine.Require`). Raises DocumentConflict when one does not hold."""
+        (result,) = await self.write([(*guards, op)])
+        if isinstance(result, seam.Refused) and isinstance(result.result, seam.Changed):
+            raise _conflict(guards[result.index].path, guards[result.index].version, result.result)  # type: ignore[attr-defined]
+        return result.result if isinstance(result, seam.Refused) else result[-1]
+
     async def submit(self, jobs: Sequence[model.Job]) -> list[seam.Result]:
         """Store jobs that `submission.build` made; each answers Created, Same, Conflict or Stale."""
         now = self.clock.now()
@@ -140,16 +147,15 @@ class Queue:
         (result,) = await self.write([(seam.Retry(domain, id, self.clock.now(), run),)])
         return _became(_only(result), id, "retried")
 
-    async def expire(self, nodes: Sequence[bytes]) -> list[model.Job]:
+    async def expire(self, nodes: Sequence[bytes], guards: seam.Unit = ()) -> list[model.Job]:
         """End every claim of nodes that are dead for good; returns the jobs after the change.
 
-        Only for the one who made sure of their death: a node that lives would lose its work.
+        Only for the one who made sure of their death: a node that lives would lose its work. Raises DocumentConflict when a
+        guard is refused: what was ended before stays so.
         """
         ended: list[model.Job] = []
         while True:
-            op = seam.Expire(tuple(nodes), EXPIRED_PER_COMMIT, self.clock.now())
-            (result,) = await self.write([(op,)])
-            only = _only(result)
+            only = await self.guarded(seam.Expire(tuple(nodes), EXPIRED_PER_COMMIT, self.clock.now()), guards)
             assert isinstance(only, seam.Expired)
             ended += only.jobs
             if len(only.jobs) < EXPIRED_PER_COMMIT:
@@ -215,8 +221,7 @@ class Queue:
         (result,) = await self.write([(seam.PutDocument(domain, path, expect, body),)])
         only = _only(result)
         if isinstance(only, seam.Changed):
-            message = f"{path} is at version {only.version}, not {expect}: read it again"
-            raise errors.DocumentConflict(message, version=only.version)
+            raise _conflict(path, expect, only)
         assert isinstance(only, seam.Stored)
         return only.version
 
@@ -322,6 +327,10 @@ class Queue:
 def _only(result: seam.UnitResult) -> seam.Result:
     """Return the result of a unit of one operation, applied or refused."""
     return result.result if isinstance(result, seam.Refused) else result[0]
+
+
+def _conflict(path: str, expect: int, found: seam.Changed) -> errors.DocumentConflict:
+    return errors.DocumentConflict(f"{path} is at version {found.version}, not {expect}: read it again", version=found.version)
 
 
 def _became(result: seam.Result, id: bytes, what: str) -> model.State:

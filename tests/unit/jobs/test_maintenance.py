@@ -135,10 +135,10 @@ class Away(queues.Queue):
 
     away = False
 
-    async def expire(self, nodes):
+    async def expire(self, nodes, guards=()):
         if self.away:
             raise errors.StoreUnavailable("gone fishing")
-        return await super().expire(nodes)
+        return await super().expire(nodes, guards)
 
     async def domains(self):
         if self.away:
