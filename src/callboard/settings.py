@@ -117,6 +117,17 @@ class RegistrySettings(Group, frozen=True, kw_only=True):
     lookups do not wait behind HTTP."""
 
 
+class ControllerSettings(Group, frozen=True, kw_only=True):
+    """The processes that keep the store in order, one of them active for each group of domains."""
+
+    count: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Domain controller nodes (processes). None: every gateway node stands for the office, too, which saves memory."""
+    lease_seconds: Annotated[float, Meta(ge=1, le=3600)] = 3.0
+    """Seconds that a server must have been silent before its claims are ended: neither it nor its nodes are in coordination, and
+    none of these has renewed its claims. Three: a node renews every second. It begins when coordination has given the server up,
+    which takes `coordination.session_seconds`; and anew whenever the store or coordination was out of reach."""
+
+
 class CoordinationSettings(Group, frozen=True, kw_only=True):
     """What tells the nodes of a site who lives and who holds which office."""
 
@@ -199,6 +210,7 @@ class Settings(Group, frozen=True, kw_only=True):
     gateway: GatewaySettings = GatewaySettings()
     service: ServiceSettings = ServiceSettings()
     registry: RegistrySettings = RegistrySettings()
+    controller: ControllerSettings = ControllerSettings()
     coordination: CoordinationSettings = CoordinationSettings()
     wire: WireSettings = WireSettings()
     agent: AgentSettings = AgentSettings()

@@ -216,9 +216,9 @@ def offer(label: str, kind: Literal["role", "service"], active: model.Active, ex
     return model.Offer(label, kind, active, interface(exposed_ones), idempotent)
 
 
-def role_offer(role: Any) -> model.Offer:
-    """Return what a node says of a role of which every instance serves."""
-    return offer(role.label, "role", "all", exposed(type(role), role.label))  # type: ignore[arg-type]
+def role_offer(role: Any, active: model.Active = "all") -> model.Offer:
+    """Return what a node says of a role, of which every instance serves unless it says otherwise."""
+    return offer(role.label, "role", active, exposed(type(role), role.label))  # type: ignore[arg-type]
 
 
 def check_size(encoded: bytes, what: str) -> bytes:

@@ -27,6 +27,11 @@ CANDIDATES: Final = "candidates"
 ACTIVE: Final = "active"
 """Folder of offices that are held: `active/<label>.<group>`, an `Office`; the entry's number is the epoch."""
 
+ROSTERS: Final = "rosters"
+"""Folder of one lasting entry an agent: `rosters/<its own id>`, a `Roster`."""
+DOMAIN_CONTROLLER: Final = "domain-controller"
+"""Label of the domain controllers."""
+
 Active = Literal["one", "all"]
 _INCARNATION = re.compile("[0-9a-f]{32}")
 
@@ -72,6 +77,15 @@ def parse_target(text: str) -> Target:
     if "@" in label or "/" in label:
         raise errors.InvalidName(f"broadcast target {text!r:.80} is more than a name: all instances are asked, write {kind}:NAME")
     return Target("role" if kind == "role" else "service", grammar.check_label(label, kind))
+
+
+class Roster(msgspec.Struct, frozen=True):
+    """Whom an agent answers for. It outlives the agent: of a silent server, this is what is known."""
+
+    session: str
+    """The agent's session in coordination: as long as it lives, its nodes are its business alone."""
+    nodes: tuple[str, ...]
+    """Incarnations: nodes that live, and the dead whose claims are not ended yet."""
 
 
 class Offer(msgspec.Struct, frozen=True):

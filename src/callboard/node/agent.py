@@ -25,7 +25,20 @@ from callboard.jobs import engines, hub_hints, maintenance, model, queue
 from callboard.jobs.engines.sqlite import files as sqlite_files
 from callboard.kit import clock, lifecycle, uuid7
 from callboard.names import groups
-from callboard.node import children, joining, layout, liveness, lockwatch, nursery, obituaries, processes, shutdown, survivors
+from callboard.node import (
+    children,
+    held,
+    joining,
+    layout,
+    liveness,
+    lockwatch,
+    nursery,
+    obituaries,
+    processes,
+    rosters,
+    shutdown,
+    survivors,
+)
 from callboard.rpc import hub
 from callboard.settings import ServiceSettings, Settings
 
@@ -73,6 +86,7 @@ class Agent(lifecycle.Lifecycle):
         self._nursery: nursery.Nursery | None = None
         self._expiry: maintenance.Expiry | None = None
         self._obituaries: obituaries.Obituaries | None = None
+        self._rosters: rosters.Rosters | None = None
         self._complete = False
 
     async def _start(self) -> None:
@@ -85,6 +99,8 @@ class Agent(lifecycle.Lifecycle):
         self._expiry = await self._entered(maintenance.Expiry(store, self._expired))
         coordination = await self._entered(joining.late(self._settings, f"agent-{uuid7.make(self._clock.now()).hex()}"))
         self._obituaries = await self._entered(obituaries.Obituaries(coordination))
+        self._rosters = await self._entered(rosters.Rosters(coordination))
+        offices = await self._entered(held.Held(coordination, groups.Groups.parse(self._settings.service.groups)))
         nodes = self._nursery = nursery.Nursery(self._settings, self._layout, self._clock, self._dead)
         self._open.callback(nodes.close)
         others = survivors.Survivors(
@@ -101,9 +117,10 @@ class Agent(lifecycle.Lifecycle):
         await others.sweep(store)
         self.watcher = asyncio.create_task(self._watch(nodes, others, store), name="watch")
         nodes.fill()
+        self._list(others)
         self.started = msgspec.structs.replace(self.started, new_key=await nodes.started())
         kept = self._settings.retention
-        await self._entered(maintenance.Maintenance(store, age_seconds=kept.age_seconds, keep=kept.keep))
+        await self._entered(maintenance.Maintenance(store, age_seconds=kept.age_seconds, keep=kept.keep, serves=offices.vacant))
         self._complete = True
 
     async def _stop(self) -> None:
@@ -118,6 +135,7 @@ class Agent(lifecycle.Lifecycle):
                 with contextlib.suppress(TimeoutError):  # The store is away: the next agent finds the claims of the dead.
                     async with asyncio.timeout(EXPIRY_SECONDS):
                         await self._expiry.settled()
+                self._list(None)
             if self._obituaries is not None:
                 with contextlib.suppress(TimeoutError):  # Coordination is away: it will find out by itself.
                     async with asyncio.timeout(OBITUARY_SECONDS):
@@ -138,6 +156,7 @@ class Agent(lifecycle.Lifecycle):
             await asyncio.sleep(LOOK_SECONDS)
             nodes.look(limits)
             others.look()
+            self._list(others)
             if self._clock.boot() >= sweep_at:
                 sweep_at = self._clock.boot() + SWEEP_SECONDS * 1e9
                 with contextlib.suppress(errors.StoreError, errors.DataUnusable, TimeoutError):
@@ -201,6 +220,12 @@ class Agent(lifecycle.Lifecycle):
     def _owns_store(self) -> bool:
         database = self._database()
         return database is not None and database.parent.resolve() == self._layout.directory.resolve()
+
+    def _list(self, others: survivors.Survivors | None) -> None:
+        """Have coordination know whom this agent answers for: who lives here (None: nobody), and the dead with claims."""
+        if self._rosters is not None and self._expiry is not None:
+            due = {node.hex() for node in self._expiry.due}
+            self._rosters.tell(due if others is None else due | set(others.known))
 
     def _dead(self, node: bytes) -> None:
         """The kernel has declared a node dead."""

@@ -20,7 +20,7 @@ from callboard.jobs import queue
 from callboard.kit import beat, clock
 from callboard.names import model as names
 from callboard.node import layout, wiring
-from callboard.roles import role, self_report
+from callboard.roles import offices, role, self_report
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,37 +96,63 @@ def registry(parts: Parts) -> Iterator[Hosted]:
     yield Hosted(made, exposure.role_offer(made))
 
 
+def domain_controller(parts: Parts) -> Iterator[Hosted]:
+    """Build the role that keeps the store in order for its groups' domains, and speaks for silent servers."""
+    from callboard.roles import domain_controller  # Here, as most nodes host none.
+
+    given = parts.record.settings
+    made = domain_controller.DomainController(
+        parts.queue,
+        parts.wiring.session,
+        _candidacy(parts, None, None, preempt=False),
+        parts.clock,
+        session_of=layout.session_name,
+        lease_seconds=given.controller.lease_seconds,
+        retention=given.retention,
+    )
+    yield Hosted(made, exposure.role_offer(made, active="one"))
+
+
 def services(parts: Parts) -> Iterator[Hosted]:
     """Build a role for each named service of the app."""
     from callboard.roles import service  # Here, as most nodes host none.
 
-    given, wired = parts.record.settings.service, parts.wiring
-    candidacy = service.Candidacy(
+    given = parts.record.settings.service
+    candidacy = _candidacy(parts, given.group, given.order, preempt=given.preempt)
+    for declared in parts.app.services.values():
+        yield Hosted(service.Service(declared, clock=parts.clock, candidacy=candidacy), declared.offer)
+
+
+def _candidacy(parts: Parts, group: str | None, order: int | None, *, preempt: bool) -> offices.Candidacy:
+    """How the node of these parts stands for the offices of a group, None: of every group."""
+    wired = parts.wiring
+    return offices.Candidacy(
         presence=wired.presence,
         groups=wired.groups,
-        stands_for=wired.groups.names if given.group is None else (given.group,),
-        order=parts.record.index if given.order is None else given.order,
-        preempt=given.preempt,
+        stands_for=() if not parts.record.settings.stands else wired.groups.names if group is None else (group,),
+        order=parts.record.index if order is None else order,
+        preempt=preempt,
         address=lambda: wired.peers.address,
         site=parts.record.settings.site,
     )
-    for declared in parts.app.services.values():
-        yield Hosted(service.Service(declared, clock=parts.clock, candidacy=candidacy), declared.offer)
 
 
 BUILDERS: Final[Mapping[str, Callable[[Parts], Iterator[Hosted]]]] = {
     "worker": worker,
     "gateway": gateway,
     "registry": registry,
+    "domain-controller": domain_controller,
     "service": services,
 }
 
 
 def roles(record: layout.NodeRecord) -> tuple[str, ...]:
     """Return the roles of a kind of node, in the order in which they start."""
-    if record.role == "gateway" and record.settings.registry.count == 0:
-        return ("registry", "gateway")
-    return (record.role,)
+    if record.role != "gateway":
+        return (record.role,)
+    given = record.settings
+    counts = {"registry": given.registry.count, "domain-controller": given.controller.count}
+    return (*(name for name, count in counts.items() if count == 0), "gateway")
 
 
 def build(parts: Parts) -> list[Hosted]:

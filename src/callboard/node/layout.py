@@ -25,7 +25,15 @@ from callboard import errors
 from callboard.coordination import sessions
 from callboard.names import model as names
 from callboard.node import processes
-from callboard.settings import GatewaySettings, RegistrySettings, ServiceSettings, Settings, WorkerSettings
+from callboard.settings import (
+    ControllerSettings,
+    GatewaySettings,
+    RegistrySettings,
+    RetentionSettings,
+    ServiceSettings,
+    Settings,
+    WorkerSettings,
+)
 
 AGENT = "agent"
 """The agent's session, and its entry."""
@@ -42,7 +50,7 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     """UUIDv7 as 32 hexadecimal digits: the node's name in the store and everywhere."""
     role: str
-    """The kind of its place: worker, gateway, service or registry; `hosting.roles` says which roles that means."""
+    """The kind of its place: worker, gateway, service, registry or domain-controller; see `hosting.roles`."""
     index: int = 0
     """Which of the nodes of its kind: gateway i listens on port + i."""
     directory: str
@@ -62,11 +70,13 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     def _work(self) -> NodeRecord:
         given = self.settings
         groups = given.service.groups
+        controls = self.role == "domain-controller" or (self.role == "gateway" and given.controller.count == 0)
         concern = Settings(
             app=given.app,
             data=given.data,
             cluster=given.cluster,
             site=given.site,
+            stands=given.stands,
             store=given.store,
             coordination=given.coordination,
             wire=given.wire,
@@ -75,6 +85,8 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
             gateway=msgspec.structs.replace(given.gateway, count=0) if self.role == "gateway" else GatewaySettings(),
             service=msgspec.structs.replace(given.service, count=0) if self.role == "service" else ServiceSettings(groups=groups),
             registry=RegistrySettings(count=int(self.role == "gateway" and given.registry.count > 0)),
+            controller=msgspec.structs.replace(given.controller, count=1) if controls else ControllerSettings(),
+            retention=given.retention if controls else RetentionSettings(),
         )
         return msgspec.structs.replace(self, incarnation="", settings=concern)
 

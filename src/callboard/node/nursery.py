@@ -39,6 +39,7 @@ def wanted(given: Settings) -> dict[str, int]:
     """Return how many nodes of each kind should run. Built-in kinds have no services, so without an app nobody serves any."""
     return {
         "registry": given.registry.count,
+        "domain-controller": given.controller.count,
         "service": given.service.count if given.app is not None else 0,
         "worker": given.worker.count,
         "gateway": given.gateway.count,

@@ -61,6 +61,11 @@ class Survivors:
         for incarnation in live - self._nodes.wards.keys():
             self._adopt(incarnation)
 
+    @property
+    def known(self) -> Collection[str]:
+        """Everybody who lived here at the last look: nodes, and users' own processes."""
+        return self._known | self._nodes.wards.keys()
+
     async def sweep(self, store: queue.Queue) -> None:
         """End the claims of those without a session, and remove what the dead left behind. Raises StoreError."""
         claimants = [node for node, _ in await store.claimants()]

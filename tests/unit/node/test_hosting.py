@@ -19,12 +19,15 @@ def record(role, **flags):
     [
         ("worker", {}, ("worker",)),
         ("service", {}, ("service",)),
-        ("gateway", {}, ("registry", "gateway")),
-        ("gateway", {"registry__count": 2}, ("gateway",)),
+        ("gateway", {}, ("registry", "domain-controller", "gateway")),
+        ("gateway", {"registry__count": 2}, ("domain-controller", "gateway")),
+        ("gateway", {"controller__count": 1}, ("registry", "gateway")),
+        ("gateway", {"registry__count": 1, "controller__count": 1}, ("gateway",)),
+        ("domain-controller", {"controller__count": 2}, ("domain-controller",)),
         ("registry", {"registry__count": 2}, ("registry",)),
     ],
 )
-def test_gateways_are_registries_where_these_have_no_nodes_of_their_own(kind, flags, roles):
+def test_gateways_are_what_has_no_nodes_of_its_own(kind, flags, roles):
     assert hosting.roles(record(kind, **flags)) == roles
     assert set(roles) <= hosting.BUILDERS.keys()
 

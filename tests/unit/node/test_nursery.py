@@ -7,16 +7,18 @@ from callboard.node import nursery, report
 
 
 @pytest.mark.parametrize(
-    ("flags", "registry", "service", "worker", "gateway"),
+    ("flags", "registry", "controller", "service", "worker", "gateway"),
     [
-        ({}, 0, 0, 2, 1),
-        ({"app": "shop:app"}, 0, 2, 2, 1),
-        ({"app": "shop:app", "service.count": 0, "registry.count": 3, "worker.count": 0, "gateway.count": 2}, 3, 0, 0, 2),
+        ({}, 0, 0, 0, 2, 1),
+        ({"app": "shop:app"}, 0, 0, 2, 2, 1),
+        ({"controller.count": 2}, 0, 2, 0, 2, 1),
+        ({"app": "shop:app", "service.count": 0, "registry.count": 3, "worker.count": 0, "gateway.count": 2}, 3, 0, 0, 0, 2),
     ],
 )
-def test_without_an_app_nobody_serves_and_all_else_is_as_it_is_set(flags, registry, service, worker, gateway):
+def test_without_an_app_nobody_serves_and_all_else_is_as_it_is_set(flags, registry, controller, service, worker, gateway):
     given = settings.load(flags=flags)
-    assert nursery.wanted(given) == {"registry": registry, "service": service, "worker": worker, "gateway": gateway}
+    wanted = {"registry": registry, "domain-controller": controller, "service": service, "worker": worker, "gateway": gateway}
+    assert nursery.wanted(given) == wanted
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,310 @@
+"""Domain controllers at a site in memory, over one store: who does what for whom, under which term."""
+
+import asyncio
+import contextlib
+
+import msgspec
+import pytest
+
+from callboard import errors
+from callboard.coordination import engine as seam
+from callboard.coordination import presence
+from callboard.coordination.engines import memory as coordination
+from callboard.jobs import engine, model, submission, terms
+from callboard.jobs import queue as queues
+from callboard.jobs.engines import memory
+from callboard.kit import clock
+from callboard.names import groups
+from callboard.names import model as names
+from callboard.roles import domain_controller, offices
+from callboard.rpc import network
+from callboard.settings import RetentionSettings
+
+WORKER = b"w" * 16
+LEASE = 0.5
+SECONDS = 0.5
+"""Of a session: as short as a busy machine lets it be."""
+
+
+def session_of(incarnation):
+    return f"node-{incarnation}"
+
+
+class Controller:
+    """One that stands for every group."""
+
+    def __init__(self, town, incarnation, order):
+        self.town = town
+        self.incarnation = incarnation
+        self.order = order
+
+    async def start(self):
+        self.session = await self.town.coordination.session(session_of(self.incarnation))
+        self.presence = presence.Presence(self.session, self.town.clock)
+        await self.presence.start()
+        candidacy = offices.Candidacy(
+            presence=self.presence,
+            groups=self.town.groups,
+            stands_for=self.town.groups.names,
+            order=self.order,
+            preempt=False,
+            address=lambda: network.Address(self.incarnation, "127.0.0.1", 1),
+        )
+        self.role = domain_controller.DomainController(
+            self.town.queue,
+            self.session,
+            candidacy,
+            self.town.clock,
+            session_of=session_of,
+            lease_seconds=LEASE,
+            retention=RetentionSettings(),
+        )
+        await self.role.start()
+
+    async def stop(self):
+        await self.role.stop()
+        await self.presence.stop()
+        await self.session.close()
+
+
+class Town:
+    """A site and a store, an agent that lists one worker, and whoever stands for the offices."""
+
+    def __init__(self, grouping):
+        self.clock = clock.SystemClock()
+        self.groups = grouping
+        self.site = coordination.Site()
+        self.coordination = coordination.MemoryEngine(self.site, session_seconds=SECONDS)
+        self.queue = queues.Queue(memory.open("memory:"), clock=self.clock)
+        self.controllers = []
+
+    async def open(self):
+        await self.queue.start()
+        self.agent = await self.coordination.session("agent-1")
+        self.worker = await self.coordination.session(session_of(WORKER.hex()))
+
+    async def close(self):
+        self.site.resume()
+        for each in self.controllers:
+            await each.stop()
+        for session in (self.agent, self.worker):
+            await session.close()
+        await self.queue.stop()
+
+    async def stand(self, count=1):
+        for _ in range(count):
+            made = Controller(self, f"{len(self.controllers):032x}", len(self.controllers))
+            self.controllers.append(made)
+            await made.start()
+        return self.controllers
+
+    async def list(self):
+        body = msgspec.json.encode(names.Roster("agent-1", (WORKER.hex(),)))
+        await self.agent.apply([seam.Create(f"{names.ROSTERS}/1", body, lasting=True)])
+
+    async def running(self, domain="main"):
+        now = self.queue.clock.now()
+        job = submission.build(submission.Submission(kind="a.b", domain=domain), {}, now)
+        await self.queue.submit([job])
+        take = engine.Take(domain, "default", model.Lane.LONG, (("a.b", (1,)),), 1)
+        await self.queue.exchange([], WORKER, [take], 1)
+        return job
+
+    async def state(self, job):
+        return (await self.queue.get(job.domain, job.id)).state
+
+    async def gone(self):
+        """The server dies: nothing of it is heard any more."""
+        await self.agent.close()
+        await self.worker.close()
+
+
+@pytest.fixture
+async def town():
+    made = Town(groups.Groups())
+    await made.open()
+    yield made
+    await made.close()
+
+
+def actives(town):
+    return [each for each in town.controllers if each.role.active]
+
+
+async def term(town, group="main"):
+    return (await town.queue.document(".", terms.path(group))).version
+
+
+async def test_one_of_them_is_active_and_has_the_term(town, eventually):
+    await town.stand(3)
+    await eventually(lambda: actives(town))
+    (active,) = actives(town)
+    document = await town.queue.document(".", terms.path("main"))
+    holder = msgspec.json.decode(document.body, type=terms.Holder)
+    assert (document.version, holder.incarnation) == (1, active.incarnation)
+    assert active.role.facts() == {"active": {"main": holder.epoch}}
+    assert active.role.admit("anything", holder.epoch) == holder.epoch
+    assert (await active.role.ping())["rescued"] == 0
+    with pytest.raises(errors.NotActive):
+        next(each for each in town.controllers if each is not active).role.admit("main", 0)
+
+
+async def test_the_next_one_takes_over_with_a_higher_term(town, eventually):
+    await town.stand(2)
+    await eventually(lambda: actives(town))
+    (first,) = actives(town)
+    await first.stop()
+    town.controllers.remove(first)
+    await eventually(lambda: actives(town))
+    assert await term(town) == 2
+
+
+async def test_due_jobs_of_its_domains_are_promoted(town, eventually):
+    job = submission.build(submission.Submission(kind="a.b", delay=0.01), {}, town.clock.now())
+    await town.queue.submit([job])
+    await town.stand()
+
+    async def available():
+        return await town.state(job) is model.State.AVAILABLE
+
+    await eventually(available)
+
+
+async def test_the_claims_of_a_silent_server_are_ended(town, eventually):
+    await town.list()
+    job = await town.running()
+    await town.stand()
+    await eventually(lambda: actives(town))
+    await town.gone()
+    assert await town.state(job) is model.State.RUNNING
+
+    async def available():
+        return await town.state(job) is model.State.AVAILABLE
+
+    await eventually(available)
+    assert (await town.controllers[0].role.ping())["rescued"] == 1
+    assert (await town.queue.get("main", job.id)).deaths == 1
+
+
+async def spared(town, job, eventually):
+    """Twice the lease passes, and the job runs."""
+    over = town.clock.boot() + 2 * LEASE * 1e9
+    await eventually(lambda: town.clock.boot() > over)
+    return await town.state(job) is model.State.RUNNING
+
+
+@pytest.mark.parametrize("sign", ["agent", "session", "renewals", "unknown"])
+async def test_whoever_gives_a_sign_of_life_keeps_its_claims(town, eventually, sign):
+    if sign != "unknown":
+        await town.list()
+    job = await town.running()
+    await town.stand()
+    await eventually(lambda: actives(town))
+    if sign != "agent":
+        await town.agent.close()
+    if sign != "session":
+        await town.worker.close()
+    async with asyncio.TaskGroup() as group:
+        renewing = group.create_task(renew(town, job)) if sign == "renewals" else None
+        assert await spared(town, job, eventually)
+        if renewing is not None:
+            renewing.cancel()
+
+
+async def renew(town, job):
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            await town.queue.renew(WORKER, [("main", job.id, 1, None)])
+            await asyncio.sleep(LEASE / 4)
+
+
+async def test_while_coordination_is_away_nothing_is_expired(town, eventually):
+    await town.list()
+    job = await town.running()
+    await town.stand()
+    await eventually(lambda: actives(town))
+    town.site.stop()
+    assert await spared(town, job, eventually)
+    town.site.resume()
+    await town.gone()
+
+    async def available():
+        return await town.state(job) is model.State.AVAILABLE
+
+    await eventually(available)
+
+
+async def test_while_the_store_is_away_nothing_is_expired_and_the_count_starts_again(town, eventually, monkeypatch):
+    await town.list()
+    job = await town.running()
+    await town.stand()
+    await eventually(lambda: actives(town))
+    asked = []
+
+    def away():
+        asked.append(1)
+        raise errors.StoreUnavailable("gone fishing")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(town.queue.engine, "claimants", away)
+        await town.gone()
+        assert await spared(town, job, eventually) and len(asked) > 1
+    back = town.clock.boot()
+
+    async def available():
+        return await town.state(job) is model.State.AVAILABLE
+
+    await eventually(available)
+    assert town.clock.boot() - back >= LEASE * 1e9
+
+
+async def test_one_whose_term_is_over_writes_nothing_and_stands_again_later(town, eventually):
+    """Another coordination, or an old belief: the store's word counts."""
+    await town.list()
+    job = await town.running()
+    await town.stand()
+    await eventually(lambda: actives(town))
+    await terms.take(town.queue, "main", terms.Holder(incarnation="f" * 32, epoch=9, at=1))
+    await town.gone()
+    await eventually(lambda: not actives(town))
+    assert await town.state(job) is model.State.RUNNING
+    await eventually(lambda: actives(town))
+    assert await term(town) == 3
+
+    async def available():
+        return await town.state(job) is model.State.AVAILABLE
+
+    await eventually(available)
+
+
+async def test_rosters_of_agents_that_are_long_gone_are_removed(town, eventually, monkeypatch):
+    monkeypatch.setattr(domain_controller.role.duty.rescue, "SWEEP_SECONDS", 0.05)
+    await town.list()
+    await town.stand()
+    await eventually(lambda: actives(town))
+    await town.worker.close()
+    assert await town.controllers[0].session.entries(names.ROSTERS)
+    await town.agent.close()
+
+    async def removed():
+        return not await town.controllers[0].session.entries(names.ROSTERS)
+
+    await eventually(removed)
+
+
+async def test_groups_are_apart():
+    made = Town(groups.Groups({"north": ("acme",), "south": (".",)}))
+    await made.open()
+    try:
+        await made.stand()
+        jobs = []
+        for domain in ("acme", "shop", "team.acme"):
+            job = submission.build(submission.Submission(kind="a.b", domain=domain, delay=0.01), {}, made.clock.now())
+            await made.queue.submit([job])
+            jobs.append(job)
+        async with asyncio.timeout(10):
+            while [await made.state(job) for job in jobs] != [model.State.AVAILABLE] * 3:
+                await asyncio.sleep(0.01)
+        assert (await term(made, "north"), await term(made, "south")) == (1, 1)
+    finally:
+        await made.close()
