@@ -17,7 +17,7 @@ from callboard.kit import clock, lifecycle
 from callboard.names import groups, resolver
 from callboard.names import model as names
 from callboard.node import joining, layout
-from callboard.rpc import certs, doors, peers, serving, sockets
+from callboard.rpc import certs, doors, network, peers, serving, sockets
 from callboard.settings import WireSettings
 
 PATIENCE_SECONDS: Final = 1.0
@@ -47,7 +47,7 @@ class Wiring(lifecycle.Lifecycle):
             self.table,
             clock=clock,
             secret=self._secret,
-            secret_of=self._doors.secret_of,
+            secret_of=self._secret_of,
             host=given.wire.host,
             server=self._server,
             limits=peers.Limits(in_flight=given.wire.in_flight),
@@ -77,6 +77,10 @@ class Wiring(lifecycle.Lifecycle):
         await asyncio.to_thread(self._doors.remove, self._incarnation)
         await self.peers.drain(PARTING_SECONDS)  # What is on its way here is refused, not lost.
         await self.peers.stop()
+
+    def _secret_of(self, address: network.Address) -> bytes | None:
+        """Certificates say who a server is: nodes of others have no door here, and none has a secret."""
+        return b"" if self._server else self._doors.secret_of(address)
 
     async def _read_doors(self) -> Sequence[doors.Door]:
         return await asyncio.to_thread(self._doors.read)

@@ -123,20 +123,29 @@ async def test_groups_that_make_no_sense_are_refused(place):
         place.wiring(ONE, **{"service.groups": ("north",)})
 
 
-async def test_servers_of_one_authority_reach_each_other_by_certificates_alone(place, tmp_path):
+@pytest.fixture
+async def other_place(tmp_path):
+    """That of another server, whose doors nobody here can read."""
+    made = Place(tmp_path / "other")
+    yield made
+    for each in made.made:
+        await each.stop()
+
+
+async def test_servers_of_one_authority_reach_each_other_by_certificates_alone(place, other_place, tmp_path):
     certs.init(tmp_path)
     for name in ("one", "two"):
         certs.issue(tmp_path, name)
     one, two = (
-        place.wiring(incarnation, **{"wire.server": name, "wire.certificates": str(tmp_path)})
-        for incarnation, name in ((ONE, "one"), (TWO, "two"))
+        at.wiring(incarnation, **{"wire.server": name, "wire.certificates": str(tmp_path)})
+        for at, incarnation, name in ((place, ONE, "one"), (other_place, TWO, "two"))
     )
     two.table.add(Echo())
     await one.start()
     await two.start()
     assert two.peers.address.server == "two"
     assert await call(one, two) == b"\x80"
-    bare = place.wiring("3" * 32)
+    bare = other_place.wiring("3" * 32)
     await bare.start()
     with pytest.raises(errors.CallboardError) as caught:
         await call(bare, two)
