@@ -13,6 +13,7 @@ from callboard import errors, settings
 from callboard.cli import output
 from callboard.cluster import model, pushed
 from callboard.coordination import engine, engines
+from callboard.kit import telemetry
 
 PATIENCE_SECONDS: Final = 5.0
 """How long the start of a server waits for coordination to say what was published."""
@@ -66,6 +67,7 @@ def _sites(topology: model.Topology) -> dict[str, tuple[str, float]]:
 
 
 async def _within(url: str, session_seconds: float, ask: Callable[[engine.Session], Awaitable[T]]) -> T:
+    telemetry.configure("error", "text", role="file")  # What a short session goes through is nobody's matter.
     opened = engines.open(url, session_seconds=session_seconds)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
