@@ -191,6 +191,24 @@ class Deployment:
         self.sweep()
         return at
 
+    def freeze_all(self) -> int:
+        """Stop the agent, all nodes and what they started, as when a machine is suspended; they will be taken for dead. Returns
+        CLOCK_BOOTTIME just before."""
+        at = boot()
+        for pid in self._everybody():
+            os.kill(pid, signal.SIGSTOP)
+            self.killed.add(pid)
+        return at
+
+    def thaw_all(self) -> None:
+        """Let them go on, the agent last: it shall not find its nodes stopped."""
+        for pid in reversed(self._everybody()):
+            os.kill(pid, signal.SIGCONT)
+
+    def _everybody(self) -> list[int]:
+        assert self.agent
+        return [self.agent.pid, *sorted(self._pids())]
+
     def freeze_in_commit(self, pid: int) -> Path:
         """Have a node stop itself inside its next commit; return the file that exists from then on."""
         (self._notes / f"{self.book.file.name}.freeze-{pid}").touch()
