@@ -185,7 +185,9 @@ async def test_nodes_are_listed_with_their_services(shop: Shop, eventually: Even
 
         await eventually(listed)
         gateway = next(node for node in await caller.nodes() if node["roles"][0]["role"] == "gateway")
-        assert [role["role"] for role in gateway["roles"]] == ["gateway", "registry"] and gateway["site"] == "main"
+        assert [role["role"] for role in gateway["roles"]] == ["gateway", "registry", "domain-controller"] and gateway[
+            "site"
+        ] == "main"
 
 
 async def test_a_standby_serves_a_moment_after_the_active_one_was_killed(shop: Shop, report: Report):

@@ -15,7 +15,7 @@ SHOWN: Final = ("node", "role", "active", "epoch", "pid", "up", "running", "serv
 async def nodes(*, to: access.Access = access.HERE) -> int:
     """List the live nodes.
 
-    A service is active where it says `yes`, and stands by where it says `no`; its epoch grows with each change of hands.
+    A service, or a domain controller, is active where it says `yes`, and stands by where it says `no`; its epoch grows with each change of hands.
     That is what each node said last: where a hung one and its successor both say `yes`, the higher epoch answers.
 
     Piped columns: node, role, service, active, epoch, pid, seconds since its start, running, slots, URL, kinds.
@@ -59,13 +59,13 @@ def _rows(node: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
 
 def _activity(role: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     """Return service, active and epoch; several groups with an epoch each are told apart by their names."""
-    if "service" not in role:
+    if "active" not in role:
         return None, None, None
-    held = role.get("active")
+    held = role["active"]
     if not isinstance(held, Mapping):
-        return role["service"], "yes" if held else "no", None
+        return role.get("service"), "yes" if held else "no", None
     epochs = [str(epoch) if list(held) == ["main"] else f"{group}={epoch}" for group, epoch in sorted(held.items())]
-    return role["service"], "yes" if held else "no", " ".join(epochs) or None
+    return role.get("service"), "yes" if held else "no", " ".join(epochs) or None
 
 
 def _age(started_at: Any) -> Any:
