@@ -23,6 +23,7 @@ from typing import Any, Final
 import callboard
 from callboard import app, client, errors, settings
 from callboard.cli import commands, exits
+from callboard.cluster import reading
 from callboard.http import shapes
 from callboard.jobs import model, queue, submission
 from callboard.jobs.engines import memory
@@ -62,6 +63,26 @@ def settings_block() -> Lines:
             kind, default = settings.fields()[name]
             yield f"{_type(kind)}, default {_default(default)}. Environment: `{variable}`."
             yield ""
+
+
+def cluster_block() -> Lines:
+    """The keys of a cluster's file, and where which setting may stand in it."""
+    for title, keys in (("At the top", reading.TOP), ("In the table of a server", reading.SERVER)):
+        yield f"### {title}"
+        yield ""
+        for key, meaning in keys.items():
+            yield f"- `{key}`: {meaning}"
+        yield ""
+    yield "### Settings"
+    yield ""
+    yield "Every [setting](settings.md) may stand at the top, in the table of a site and in that of a server, but for these:"
+    yield ""
+    yield "| setting | at the top | of a site | of a server |"
+    yield "|---|---|---|---|"
+    for name in settings.fields():
+        said = [reading.ELSEWHERE[kind].get(name) for kind in ("top", "site", "server")]
+        if any(said):
+            yield f"| `{name}` | {' | '.join(why or 'yes' for why in said)} |"
 
 
 def errors_block() -> Lines:
@@ -163,6 +184,7 @@ def openapi() -> dict[str, Any]:
 
 BLOCKS: Final[dict[str, Callable[[], Lines]]] = {
     "settings": settings_block,
+    "cluster": cluster_block,
     "errors": errors_block,
     "reasons": reasons_block,
     "exits": exits_block,

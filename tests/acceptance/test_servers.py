@@ -161,4 +161,4 @@ def test_a_job_submitted_at_one_server_runs_at_the_other_which_alone_takes_its_q
     site.stop(1)
     again = site.start("--server", "beta", "--address", "127.0.0.3")
     assert "this server stands for no office" in again["notes"]
-    assert "not_active" in site.run("call", "billing", "where", "--data", "alpha", code=5)
+    assert "not_active" in site.run("call", "billing", "where", "--timeout", "1", "--data", "alpha", code=5)

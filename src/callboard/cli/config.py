@@ -16,7 +16,8 @@ OTHERS: Final = "(others)"
 OWN: Final = "(found at its start)"
 BUILT_IN: Final = "(built-in kinds)"
 OF_APP: Final = "(those of the app)"
-LONG: Final = ("data", "store", "coordination")
+ITS_GATEWAYS: Final = "(its gateways)"
+LONG: Final = ("registries", "controllers", "data", "store", "coordination")
 """What is in the JSON alone."""
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON.")]
 
@@ -75,6 +76,8 @@ def _told(cluster: model.Topology, server: model.Server) -> dict[str, Any]:
         "domains": " ".join(given.worker.domains) if works else "",
         "queues": " ".join(given.worker.queues or (OF_APP,)) if works else "",
         "services": given.service.count if given.app else 0,
+        "registries": given.registry.count or ITS_GATEWAYS,
+        "controllers": given.controller.count or ITS_GATEWAYS,
         "data": given.data,
         "store": pushed.shown(given.store_url),
         "coordination": pushed.shown(given.coordination_url),

@@ -85,7 +85,7 @@ def systemd(
     *,
     config: Annotated[Path | None, Parameter(help="The cluster's file. [none: what 'up' starts with callboard.toml]")] = None,
     server: Server = None,
-    user: Annotated[str, Parameter(help="Who runs it.")] = "callboard",
+    user: Annotated[str, Parameter(help="Who runs it. [callboard]")] = "callboard",
     json: Json = False,
 ) -> int:
     """Print a unit file by which systemd runs Callboard on this server: with a cluster's file its part of it, else 'up' here.

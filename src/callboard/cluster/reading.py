@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -16,9 +16,20 @@ import msgspec
 from callboard import errors, settings
 from callboard.cluster import lines
 
-TOP: Final = ("version", "groups", "sites", "servers")
-"""Keys of the file itself; every other one is a setting, for all servers."""
-SERVER: Final = ("address", "site")
+TOP: Final[Mapping[str, str]] = {
+    "version": "A number from 1 on, which has to be there. Count it up at each change: the highest one is the newest file.",
+    "groups": "Which group serves which domains, as GROUP = [DOMAINS]; a domain means its subtree, less what other groups name,"
+    ' and `.` all domains. Without it: `main = ["."]`.',
+    "sites": "A table for each site. Without any there is one, `main`.",
+    "servers": "A table for each server, under the name that its certificate has; `auto` is for those that have no table of"
+    " their own.",
+}
+"""Keys of the file itself, with their meaning; every other one is a setting, for all servers."""
+SERVER: Final[Mapping[str, str]] = {
+    "address": "Where nodes of other servers reach those of this one: a name or an address of its own. It has to be there where"
+    " there is more than one server; those without a table use the one that they have on their way to the coordination.",
+    "site": "The site of the server. It has to be there where there is more than one.",
+}
 """The same of a server's table."""
 _EVERYWHERE: Final = {
     "service.groups": "write [groups], with a line GROUP = [DOMAINS] for each",
@@ -94,7 +105,7 @@ class Reading:
             found = inner
         return found
 
-    def settings(self, path: lines.Path, kind: str, own: tuple[str, ...] = ()) -> dict[str, Any]:
+    def settings(self, path: lines.Path, kind: str, own: Collection[str] = ()) -> dict[str, Any]:
         """Return the settings in a table by dotted name, less its own keys; what is none or does not fit is noted."""
         found = {}
         elsewhere = ELSEWHERE[kind]
