@@ -9,14 +9,17 @@ from typing import Any, Final
 from callboard.cli import access, exits, jobs, output
 
 PIPED: Final = ("node", "role", "service", "active", "epoch", "pid", "up", "running", "slots", "URL", "kinds")
+SHORT: Final = {"domain-controller": "controller"}
+"""Roles by the names that a terminal has room for."""
 SHOWN: Final = ("node", "role", "active", "epoch", "pid", "up", "running", "serves")
 
 
 async def nodes(*, to: access.Access = access.HERE) -> int:
     """List the live nodes.
 
-    A service, or a domain controller, is active where it says `yes`, and stands by where it says `no`; its epoch grows with each change of hands.
-    That is what each node said last: where a hung one and its successor both say `yes`, the higher epoch answers.
+    A service, or a domain controller, is active where it says `yes`, and stands by where it says `no`; its epoch grows with
+    each change of hands. That is what each node said last: where a hung one and its successor both say `yes`, the higher epoch
+    answers.
 
     Piped columns: node, role, service, active, epoch, pid, seconds since its start, running, slots, URL, kinds.
     """
@@ -37,7 +40,7 @@ def _narrow(row: Sequence[Any]) -> tuple[Any, ...]:
     """Fit a row on 80 columns: no role has all of them. The end of a node's id tells it from others, in the logs too."""
     node, role, service, active, epoch, pid, age, running, slots, url, kinds = row
     taken = None if slots is None else f"{running}/{slots}"
-    return node[-8:], role, active, epoch, pid, age, taken, service or url or kinds
+    return node[-8:], SHORT.get(role, role), active, epoch, pid, age, taken, service or url or kinds
 
 
 def _rows(node: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:

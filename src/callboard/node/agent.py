@@ -222,10 +222,10 @@ class Agent(lifecycle.Lifecycle):
         return database is not None and database.parent.resolve() == self._layout.directory.resolve()
 
     def _list(self, others: survivors.Survivors | None) -> None:
-        """Have coordination know whom this agent answers for: who lives here (None: nobody), and the dead with claims."""
-        if self._rosters is not None and self._expiry is not None:
-            due = {node.hex() for node in self._expiry.due}
-            self._rosters.tell(due if others is None else due | set(others.known))
+        """Have coordination know whom this agent answers for: who lives here, and the dead with claims. None: it stops."""
+        if self._rosters is not None and self._expiry is not None and self._nursery is not None:
+            living = self._nursery.wards.keys() if others is None else others.known
+            self._rosters.tell({*living, *(node.hex() for node in self._expiry.due)})
 
     def _dead(self, node: bytes) -> None:
         """The kernel has declared a node dead."""

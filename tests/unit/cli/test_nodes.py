@@ -15,6 +15,8 @@ from callboard.cli import nodes, output
         ({"role": "service", "service": "billing", "active": {}}, ("billing", "no", None)),
         ({"role": "service", "service": "billing", "active": {"main": 7}}, ("billing", "yes", "7")),
         ({"role": "service", "service": "billing", "active": {"south": 9, "north": 7}}, ("billing", "yes", "north=7 south=9")),
+        ({"role": "domain-controller", "active": {"main": 7}}, (None, "yes", "7")),
+        ({"role": "domain-controller", "active": {}}, (None, "no", None)),
     ],
 )
 def test_a_service_is_active_or_stands_by(role, shown):
@@ -33,6 +35,7 @@ def test_a_terminal_of_80_columns_shows_each_node_on_one_line(monkeypatch, capsy
     roles = [
         {"role": "service", "service": "billing", "active": {"main": 1795330473}},
         {"role": "worker", "running": 3, "slots": 16, "kinds": ["bank.pay"]},
+        {"role": "domain-controller", "active": {"main": 1795330474}},
         {"role": "gateway", "url": "http://127.0.0.1:8321"},
     ]
     rows = nodes._rows(
@@ -44,8 +47,9 @@ def test_a_terminal_of_80_columns_shows_each_node_on_one_line(monkeypatch, capsy
         }
     )
     output.table(nodes.SHOWN, map(nodes._narrow, rows))
-    service, worker, gateway = capsys.readouterr().out.splitlines()[2:]
+    service, worker, controller, gateway = capsys.readouterr().out.splitlines()[2:]
     assert service.split()[:4] == ["bbd63555", "service", "yes", "1795330473"]
     assert service.split()[-1] == "billing"
     assert worker.split()[-2:] == ["3/16", "bank.pay"]
+    assert controller.split()[:4] == ["bbd63555", "controller", "yes", "1795330474"]
     assert gateway.split()[-1] == "http://127.0.0.1:8321"

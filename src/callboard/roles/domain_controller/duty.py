@@ -55,6 +55,11 @@ class Duty:
         """Jobs that were given back under this office."""
         return 0 if self._rescue is None else self._rescue.rescued
 
+    @property
+    def stalled(self) -> bool:
+        """Whether it cannot reach the store, for longer than such things take."""
+        return self._rescue is not None and self._rescue.stalled()
+
     async def start(self) -> None:
         """Take the term, however long the store is away, and begin."""
         term = await self._term()

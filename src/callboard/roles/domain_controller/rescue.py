@@ -22,11 +22,13 @@ from callboard.kit import clock, lifecycle, uuid7
 from callboard.names import model
 from callboard.roles.domain_controller import silence
 
-LOOK_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 1.0
 """Between two looks. There is one at once when a session comes or goes, and when somebody will have been silent long enough."""
 SHORTEST_SECONDS: Final = 0.02
 SWEEP_SECONDS: Final = 30.0
 """Between two searches for what agents of long ago have left in coordination."""
+STALLED_SECONDS: Final = 10.0
+"""Without a word from the store for so long, this office is of no use to anybody."""
 SHOWN: Final = 100
 """Jobs of a silent node that the log names."""
 _roster = msgspec.json.Decoder(model.Roster)
@@ -79,11 +81,16 @@ class Rescue(lifecycle.Lifecycle):
         self._office = office
         self._record = silence.Record()
         self._held_up = False
+        self._reached_at = clock.boot()
         self._sweep_at = 0
         self._gone: set[str] = set()
         self._woken = asyncio.Event()
         self._ends: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
+
+    def stalled(self) -> bool:
+        """Tell whether the store has been out of reach for so long that another node should try its luck."""
+        return self._clock.boot() - self._reached_at > STALLED_SECONDS * silence.NS
 
     async def _start(self) -> None:
         self._ends = [self._session.watch(engine.SESSIONS, self._woken.set), self._session.follow(self._turned)]
@@ -129,6 +136,7 @@ class Rescue(lifecycle.Lifecycle):
         """Look once more; return who is silent. Where nobody has claims, coordination is not asked."""
         began = self._clock.boot()
         renewed = {node.hex(): at for node, at in await self._queue.claimants()}
+        self._reached_at = self._clock.boot()
         site = Site(frozenset(), ())
         if renewed or began >= self._sweep_at:
             site = await self._read_site()

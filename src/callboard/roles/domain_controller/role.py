@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from callboard import errors
 from callboard.coordination import engine
 from callboard.jobs import queue
 from callboard.kit import clock
@@ -52,7 +53,12 @@ class DomainController(role.Role):
         return self._offices.active
 
     def admit(self, domain: str, epoch: int) -> int:
-        return self._offices.admit(domain, epoch)
+        """As every office, and not while the store is out of reach: registries depose a holder that does not serve for a minute,
+        so that one who is cut off from the store alone makes room."""
+        own = self._offices.admit(domain, epoch)
+        if self._offices.work(domain).stalled:
+            raise errors.NotActive(f"{self.name} of {domain} cannot reach the store from this node: try again", ran="no")
+        return own
 
     def facts(self) -> Mapping[str, Any]:
         return {"active": self._offices.told()}

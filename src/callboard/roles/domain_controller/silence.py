@@ -22,7 +22,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long is long."""
 
     lease_seconds: float
-    gap_seconds: float = 2.0
+    gap_seconds: float = 2.5
     """Between the ends of two looks: when it took longer, the count starts again."""
 
 

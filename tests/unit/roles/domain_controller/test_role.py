@@ -277,6 +277,36 @@ async def test_one_whose_term_is_over_writes_nothing_and_stands_again_later(town
     await eventually(available)
 
 
+async def test_one_that_cannot_reach_the_store_for_long_does_not_serve(town, eventually, monkeypatch):
+    """Registries ask, and depose it."""
+    await town.stand()
+    await eventually(lambda: actives(town))
+    role = town.controllers[0].role
+    epoch = role.admit("main", 0)
+    monkeypatch.setattr(domain_controller.role.duty.rescue, "STALLED_SECONDS", 0.2)
+    monkeypatch.setattr(domain_controller.role.duty.rescue, "LOOK_SECONDS", 0.01)
+
+    def away():
+        raise errors.StoreUnavailable("gone fishing")
+
+    def refused():
+        with pytest.raises(errors.NotActive, match="cannot reach the store"):
+            role.admit("main", epoch)
+        return True
+
+    def admitted():
+        with contextlib.suppress(errors.NotActive):
+            return role.admit("main", 0) == epoch
+
+    await eventually(admitted)
+    with monkeypatch.context() as broken:
+        broken.setattr(town.queue.engine, "claimants", away)
+        over = town.clock.boot() + 0.5e9
+        await eventually(lambda: town.clock.boot() > over)
+        assert refused()
+    await eventually(admitted)
+
+
 async def test_rosters_of_agents_that_are_long_gone_are_removed(town, eventually, monkeypatch):
     monkeypatch.setattr(domain_controller.role.duty.rescue, "SWEEP_SECONDS", 0.05)
     await town.list()
