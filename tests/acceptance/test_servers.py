@@ -34,6 +34,7 @@ wire.certificates = "certs"
 
 [groups]
 main = ["."]
+north = ["north"]
 
 [servers.alpha]
 address = "127.0.0.2"
@@ -41,23 +42,26 @@ data = "alpha"
 gateway.host = "127.0.0.2"
 gateway.port = {port}
 worker = {{ count = 1, queues = ["letters"] }}
-service.count = 0
+service = {{ count = 1, group = "main" }}
 
 [servers.auto]
 data = "beta"
 gateway.count = 0
 worker = {{ count = 1, queues = ["images"] }}
-service.count = 1
+service = {{ count = 1, group = "north" }}
 """
 APP = """
-import os
 from callboard import Call, Callboard
 
 app = Callboard("shop")
 
 @app.job(queue="images")
 def draw() -> str:
-    return open(f"/proc/{os.getppid()}/cmdline").read() + open("/proc/self/cmdline").read()
+    return open("/proc/self/cmdline").read()
+
+@app.job(queue="images")
+async def ask() -> str:
+    return await app.call("billing@main", "where")
 
 @app.job(queue="letters")
 def write() -> str:
@@ -145,12 +149,12 @@ def test_a_job_submitted_at_one_server_runs_at_the_other_which_alone_takes_its_q
     beta = site.start("--server", "beta", "--address", "127.0.0.3")
     assert [url.startswith("http://127.0.0.2:") for url in alpha["urls"]] == [True] and beta["urls"] == []
 
-    for kind, server in (("shop.draw", "beta"), ("shop.write", "alpha")):
+    site.until(lambda: len(site.nodes()) == 5)
+    for kind, server in (("shop.draw", "beta"), ("shop.write", "alpha"), ("shop.ask", "alpha")):
         job = json.loads(site.run("submit", kind, "--wait", "--json", "--data", "alpha"))
         assert job["state"] == "completed" and str(site.directory / server / "nodes") in job["result"], job
 
-    site.until(lambda: sorted(role["role"] for node in site.nodes() for role in node["roles"]).count("worker") == 2)
-    said = json.loads(site.run("call", "billing", "where", "--data", "alpha"))
+    said = json.loads(site.run("call", "billing@north", "where", "--data", "alpha"))
     assert str(site.directory / "beta" / "nodes") in said, "over mutual TLS, to an address that the file does not name"
 
     assert json.loads(site.run("config", "push", "--json"))["before"] == {"main": None}
@@ -161,4 +165,4 @@ def test_a_job_submitted_at_one_server_runs_at_the_other_which_alone_takes_its_q
     site.stop(1)
     again = site.start("--server", "beta", "--address", "127.0.0.3")
     assert "this server stands for no office" in again["notes"]
-    assert "not_active" in site.run("call", "billing", "where", "--timeout", "1", "--data", "alpha", code=5)
+    assert "not_active" in site.run("call", "billing@north", "where", "--timeout", "1", "--data", "alpha", code=5)

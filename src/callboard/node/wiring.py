@@ -16,7 +16,7 @@ from callboard.coordination import presence
 from callboard.kit import clock, lifecycle
 from callboard.names import groups, resolver
 from callboard.names import model as names
-from callboard.node import joining, layout
+from callboard.node import joining, layout, neighbours
 from callboard.rpc import certs, doors, network, peers, serving, sockets
 from callboard.settings import WireSettings
 
@@ -53,6 +53,7 @@ class Wiring(lifecycle.Lifecycle):
             limits=peers.Limits(in_flight=given.wire.in_flight),
         )
         self.session = joining.late(given, layout.session_name(record.incarnation), patience_seconds=PATIENCE_SECONDS)
+        self._neighbours = neighbours.Neighbours(self.session)
         self.presence = presence.Presence(self.session, clock)
         self.resolver = resolver.Resolver(self.peers, self._read_doors)
 
@@ -83,7 +84,12 @@ class Wiring(lifecycle.Lifecycle):
         return b"" if self._server else self._doors.secret_of(address)
 
     async def _read_doors(self) -> Sequence[doors.Door]:
-        return await asyncio.to_thread(self._doors.read)
+        """Those of this machine, which need nobody; then those of other servers."""
+        here = await asyncio.to_thread(self._doors.read)
+        if not self._server:
+            return here
+        known = {door.incarnation for door in here}
+        return [*here, *(door for door in await self._neighbours.doors() if door.incarnation not in known)]
 
 
 def _tls(given: WireSettings) -> sockets.Tls | None:
