@@ -7,6 +7,7 @@ import asyncio
 import json
 import shlex
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,13 @@ def test_check_prints_what_each_server_runs(file, capsys):
     assert program.run(["config", "check", str(file), "--json"]) == 0
     said = capsys.readouterr().out
     assert json.loads(said)["version"] == 2 and "secret" not in said
+
+
+def test_check_prints_of_the_how_tos_file_what_the_how_to_shows(file, capsys):
+    page = (Path(__file__).parents[3] / "docs/howto/operate/three-servers.md").read_text()
+    file.write_text(page.partition("```toml\n")[2].partition("```")[0])
+    assert program.run(["config", "check"]) == 0
+    assert f"```text\n{capsys.readouterr().out}```" in page
 
 
 def test_check_prints_all_that_is_wrong(file, capsys):

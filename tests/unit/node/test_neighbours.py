@@ -1,5 +1,7 @@
 """Nodes of other servers: read where they are asked for, believed while coordination is away."""
 
+from typing import Any
+
 import msgspec
 
 from callboard import errors, settings
@@ -21,7 +23,8 @@ class Session:
     """Coordination with some entries, or out of reach; `reads` are counted."""
 
     def __init__(self, *found):
-        self.found, self.reads = found, 0
+        self.found: Any = found
+        self.reads = 0
 
     async def entries(self, folder):
         assert folder == "nodes"
