@@ -219,6 +219,16 @@ def test_expiry_goes_on_behind_claims_that_ended_at_that_moment(store, opened, u
     assert {job.id for done in (first, second) for job in done.jobs} == {job.id for job in given[1:]}
 
 
+def test_what_others_promote_at_that_moment_is_left_to_them(store, url):
+    store.apply([(seam.Put(job(state=model.State.SCHEDULED, run_at=now() + 1000), now()),)])
+    promote = seam.Promote((("main", "default"),), 100, now() + 1_000_000)
+    with databases.open(url).connect() as holder:
+        holder.exec_driver_sql("SELECT seq FROM callboard_jobs FOR UPDATE")
+        assert store.apply([(promote,)]) == [(seam.Promoted(0),)]
+        holder.rollback()
+    assert [list(unit) for unit in store.apply([(promote,)])] == [[seam.Promoted(1)]]
+
+
 def test_names_that_others_add_at_that_moment_are_learned(store, opened, url, monkeypatch):
     rival = opened(url)
     store.apply([(seam.Put(job(), now()),)])

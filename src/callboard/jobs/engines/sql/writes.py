@@ -303,6 +303,8 @@ class Writes:
             f"SELECT seq, route, state FROM callboard_jobs WHERE seq IN {texts.list_of(due)} AND state IN (1, 4) AND run_at <= %s"
         )
         rows = self._run(f"{held} ORDER BY seq FOR UPDATE SKIP LOCKED", (*due, op.now))
+        if not rows:  # Others have all of them in hand.
+            return seam.Promoted(0)
         self._run(
             f"UPDATE callboard_jobs SET state = 2, sort = priority * {schema.PRIORITY} + run_at"
             f" WHERE seq IN {texts.list_of(rows)}",
