@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv. Nothing else has to be installed but Python 3.11 or later with venv, make and git.
-# Tests against real servers (ZooKeeper, MariaDB, Galera, PostgreSQL) run where `make engines` has installed them, and are listed as
-# not run where it has not.
+# Tests against real servers (ZooKeeper, MariaDB, Galera, PostgreSQL, ActiveMQ) run where `make engines` has installed them, and
+# are listed as not run where it has not.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -57,7 +57,7 @@ soak: $(READY)  ## Random operations against the models, thousands of simulated 
 bench: $(READY)  ## Measure this machine: figures, bench-results/bench.json and bench.png
 	@$(BIN)/callboard bench --out bench-results --seconds 300
 
-bench-engines: $(READY)  ## Measure server databases beside their own limits: half an hour
+bench-engines: $(READY)  ## Measure databases, ZooKeeper and ActiveMQ beside their own limits: an hour
 	@$(BIN)/callboard bench-engines --out bench-results
 	@cp bench-results/bench-engines.json docs/reference/engines.json
 	@$(BIN)/python tools/reference.py

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import pytest
 
+from callboard.testing.engines import activemq as activemqs
 from callboard.testing.engines import galera as galeras
 from callboard.testing.engines import mariadb as mariadbs
 from callboard.testing.engines import postgresql as postgresqls
@@ -22,7 +23,7 @@ from tests.conformance import table
 
 POLL_SECONDS = 0.01
 INSTALL = "make engines"
-SHARED = ("zookeeper", "mariadb", "galera", "postgresql")
+SHARED = ("zookeeper", "mariadb", "galera", "postgresql", "activemq")
 """Fixtures of servers that are started once: all tests that use one run in the same worker."""
 
 
@@ -136,6 +137,21 @@ def postgresql(private_postgresql: postgresqls.PostgreSql) -> Iterator[postgresq
 def postgresql_database(postgresql: postgresqls.PostgreSql) -> str:
     """The URL of a new empty database."""
     return postgresql.database()
+
+
+@pytest.fixture(scope="session")
+def private_activemq() -> Iterator[activemqs.Broker]:
+    if reason := activemqs.installed():
+        pytest.skip(f"needs ActiveMQ ({reason}): {INSTALL}")
+    with activemqs.Broker(users={activemqs.USER: activemqs.PASSWORD}) as broker:
+        yield broker
+
+
+@pytest.fixture
+def activemq(private_activemq: activemqs.Broker) -> Iterator[activemqs.Broker]:
+    """An ActiveMQ broker that serves, with no queues. A test may do to it what it likes; after it it serves again."""
+    private_activemq.mend()
+    yield private_activemq
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -23,12 +23,15 @@
     ├── Forbidden               forbidden            the key's scopes or domain do not reach this
     ├── StoreError
     │   ├── StoreUnavailable    store_unavailable    out of reach for now; a retry may help
-    │   ├── StoreFull           store_full           no space left for the store; a retry may help
+    │   ├── StoreFull           store_full           no room in the store: of its disk, or of the jobs that it takes
     │   ├── StoreCorrupt        store_corrupt        the database file is damaged
     │   ├── StoreForeign        store_foreign        the database belongs to another program
     │   ├── StoreRefused        store_refused        the server does not let this user in, or do this
     │   ├── StoreUnfit          store_unfit          the server is too old, read-only, or set so that promises break
     │   └── StoreTooNew         store_too_new        written by a newer Callboard
+    ├── BrokerError
+    │   ├── BrokerUnavailable   broker_unavailable   the message broker is out of reach for now; a retry may help
+    │   └── BrokerRefused       broker_refused       the message broker does not let this user in, or do this
     ├── Unreachable             unreachable          no gateway, or no node, answered at its address; a retry may help
     ├── CallError               call_error           a call to a name went wrong; `data["ran"]` says whether it was begun
     │   ├── UnknownName         unknown_name         nobody alive has a service or role of this name
@@ -236,7 +239,7 @@ class StoreUnavailable(StoreError):
 
 
 class StoreFull(StoreError):
-    """Raised when the store has no space left."""
+    """Raised when the store has no space left, or holds as many jobs as it takes (`data["limit"]`)."""
 
     code = "store_full"
     retryable = True
@@ -270,6 +273,25 @@ class StoreTooNew(StoreError):
     """Raised when the database needs a newer Callboard to read it."""
 
     code = "store_too_new"
+
+
+class BrokerError(CallboardError):
+    """Base of what connections to message brokers raise. `data["unknown"]`: whether a message was sent may not be known."""
+
+    code = "broker_error"
+
+
+class BrokerUnavailable(BrokerError):
+    """Raised when a message broker is out of reach, silent or takes no messages for now."""
+
+    code = "broker_unavailable"
+    retryable = True
+
+
+class BrokerRefused(BrokerError):
+    """Raised when a message broker does not let this user in or do this; `data["destination"]` names a queue, if it is one."""
+
+    code = "broker_refused"
 
 
 class Unreachable(CallboardError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 import tomllib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -59,6 +60,17 @@ class WorkerSettings(Group, frozen=True, kw_only=True):
     """Queues that the workers take jobs from. None: those of the kinds that the app declares."""
     grace_seconds: Seconds = 10.0
     """Seconds that running handlers get when a node stops. Ten: what most supervisors allow before they kill."""
+
+
+class BridgeSettings(Group, frozen=True, kw_only=True):
+    """The message brokers from which worker nodes take jobs."""
+
+    urls: tuple[str, ...] = ()
+    """URLs of message brokers: `activemq://USER:PASSWORD@HOST:PORT`, the hosts of one broker and its stand-ins with commas
+    between them. Several URLs: all of them are consumed at once. None: there is no bridge."""
+    destinations: tuple[Name, ...] = ()
+    """What is consumed, as DESTINATION, DESTINATION=DOMAIN/QUEUE or DESTINATION=DOMAIN/QUEUE:KIND. None: `callboard.DOMAIN.QUEUE`
+    for each domain and queue that the workers take jobs from."""
 
 
 class GatewaySettings(Group, frozen=True, kw_only=True):
@@ -207,6 +219,7 @@ class Settings(Group, frozen=True, kw_only=True):
     cluster is older than the one that was published; work and what needs no office go on."""
     store: StoreSettings = StoreSettings()
     worker: WorkerSettings = WorkerSettings()
+    bridge: BridgeSettings = BridgeSettings()
     gateway: GatewaySettings = GatewaySettings()
     service: ServiceSettings = ServiceSettings()
     registry: RegistrySettings = RegistrySettings()
@@ -267,7 +280,7 @@ def checked(name: str, value: Any, place: str, *, shown: str) -> Any:
     try:
         return msgspec.convert(value, _FIELDS[name][0], strict=False)
     except msgspec.ValidationError as error:
-        said = "" if name.endswith("url") else f" = {value!r:.80}"  # A URL may hold a password.
+        said = "" if name.endswith(("url", "urls")) else f" = {value!r:.80}"  # A URL may hold a password.
         raise errors.InvalidSetting(f"{place}: {shown}{said}: {error}", setting=name) from None
 
 
@@ -320,8 +333,10 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _split(name: str, value: str) -> Any:
-    listed = "tuple" in str(_FIELDS[name][0])
-    return [part.strip() for part in value.split(",") if part.strip()] if listed else value
+    if "tuple" not in str(_FIELDS[name][0]):
+        return value
+    between = r",(?=\s*[a-z]+://)" if name.endswith("urls") else ","  # The hosts of a URL have commas of their own.
+    return [part.strip() for part in re.split(between, value) if part.strip()]
 
 
 def _unknown(key: str, known: Mapping[str, Any], place: str) -> errors.InvalidSetting:

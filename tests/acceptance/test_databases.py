@@ -6,11 +6,7 @@ What is asked of the store itself is in `tests/conformance`, what happens when i
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,109 +15,18 @@ from callboard.cli.demo import deployment
 from callboard.jobs import engines
 from callboard.testing.engines import mariadb as mariadbs
 from callboard.testing.engines import postgresql as postgresqls
+from tests.acceptance import shells
 
-CALLBOARD = (sys.executable, "-m", "callboard.cli")
-SECONDS = 40
 SECRET = "open-sesame"
 GUEST = "guest-sesame"
 
-SHELL = """
-import contextlib, io, json, sys
-from callboard.cli import program
-
-for line in sys.stdin:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = program.run(json.loads(line))
-    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
-"""
-APP = """
-from callboard import Callboard, Context
-
-app = Callboard("letters")
-
-@app.job(attempts=2)
-def read(ctx: Context, text: str) -> str:
-    if ctx.attempt == 1:
-        raise ValueError(text)
-    return text[::-1]
-"""
-
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(tmp_path: Path) -> Iterator[None]:
-    """Whatever a test starts names its directory in its command line; all of it must be gone at the end."""
-    yield
-    assert deployment._end_leftovers(tmp_path) == []
+def clean(nothing_is_left: None) -> None:
+    """Of all that is started here."""
 
 
-def run(cwd: Path, *tokens: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CALLBOARD_")}
-    return subprocess.run(
-        [*CALLBOARD, *map(str, tokens)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=clean | environment,
-        stdin=subprocess.DEVNULL,
-        timeout=SECONDS,
-        check=False,
-    )
-
-
-def one_line(code: int, out: str, said: str, wanted: int, word: str, mend: Sequence[str]) -> None:
-    """What failed printed one line with its code and what helps, and shows no password."""
-    assert (code, out) == (wanted, ""), said
-    assert said.startswith("callboard: ") and said.endswith(f"({word})\n") and said.count("\n") == 1, said
-    assert not re.search("sesame|Traceback|Error:|Exception", said), said
-    for each in mend:
-        assert each in said, said
-
-
-def up(cwd: Path, url: str) -> list[str]:
-    port = str(deployment._free_ports(1))
-    return ["up", "--data", str(cwd / "data"), "--port", port, "--workers", "1", "--store", url]
-
-
-class Shell:
-    """A process that runs one command line after another: most of what a command takes is its start."""
-
-    def __init__(self, cwd: Path) -> None:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("CALLBOARD_")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SHELL], cwd=cwd, env=clean, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        self._cwd = cwd
-
-    def refuses(self, url: str, code: int, word: str, *mend: str) -> None:
-        """`up` on this store ends so."""
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps(up(self._cwd, url)) + "\n")
-        self._process.stdin.flush()
-        returned, out, said = json.loads(self._process.stdout.readline())
-        one_line(returned, out, said, code, word, mend)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    made = Shell(tmp_path)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-def refused(cwd: Path, url: str, code: int, word: str, *mend: str, **environment: str) -> None:
-    """The same of a process of its own."""
-    ran = run(cwd, *up(cwd, url), **environment)
-    one_line(ran.returncode, ran.stdout, ran.stderr, code, word, mend)
-
-
-def test_mariadb_refuses(shell: Shell, mariadb: mariadbs.MariaDb):
+def test_mariadb_refuses(shell: shells.Shell, mariadb: mariadbs.MariaDb):
     wrong = mariadb.url().replace(SECRET, "closed-sesame")
     shell.refuses(wrong, 6, "store_refused", "Access denied", "correct the user or the password in the URL")
     shell.refuses(mariadb.url("callboard_nowhere"), 6, "store_refused", "callboard_nowhere", "CREATE DATABASE")
@@ -144,7 +49,7 @@ def guest(mariadb: mariadbs.MariaDb, mariadb_database: str) -> Iterator[str]:
     mariadb.sql("DROP USER guest@'%'")
 
 
-def test_mariadb_lets_a_user_only_read(shell: Shell, guest: str):
+def test_mariadb_lets_a_user_only_read(shell: shells.Shell, guest: str):
     shell.refuses(guest, 6, "store_refused", "CREATE", "GRANT ALL on this database")
 
 
@@ -152,17 +57,17 @@ def test_mariadb_lets_a_user_only_read(shell: Shell, guest: str):
 def test_mariadb_lets_a_user_only_read_what_is_there(tmp_path: Path, mariadb_database: str, guest: str):
     """The nodes find out."""
     engines.open(mariadb_database).close()
-    refused(tmp_path, guest, 6, "store_refused", "INSERT", "GRANT ALL on this database")
+    shells.refused(tmp_path, guest, 6, "store_refused", "INSERT", "GRANT ALL on this database")
 
 
-def test_an_old_mysql(shell: Shell, mariadb: mariadbs.MariaDb):
+def test_an_old_mysql(shell: shells.Shell, mariadb: mariadbs.MariaDb):
     """The server tells what it is told to tell."""
     for version in ("5.7.44-log", "10.5.28-MariaDB"):
         with mariadbs.MariaDb(f"--version={version}") as old:
             shell.refuses(old.url(), 6, "store_unfit", version.partition("-")[0], "is too old", "is needed")
 
 
-def test_postgresql_refuses(shell: Shell, postgresql: postgresqls.PostgreSql, postgresql_database: str):
+def test_postgresql_refuses(shell: shells.Shell, postgresql: postgresqls.PostgreSql, postgresql_database: str):
     wrong = postgresql.url().replace(SECRET, "closed-sesame")
     shell.refuses(wrong, 6, "store_refused", "password", "correct the user or the password in the URL")
     shell.refuses(postgresql.url("callboard_nowhere"), 6, "store_refused", "callboard_nowhere", "CREATE DATABASE")
@@ -187,7 +92,7 @@ def grown_old(server: postgresqls.PostgreSql, url: str) -> None:
     server.sql("ALTER ROLE callboard RESET ALL; ALTER ROLE callboard SET search_path = public, pg_catalog")
 
 
-def test_postgresql_lets_a_user_only_read(shell: Shell, postgresql: postgresqls.PostgreSql, postgresql_database: str):
+def test_postgresql_lets_a_user_only_read(shell: shells.Shell, postgresql: postgresqls.PostgreSql, postgresql_database: str):
     postgresql.sql(f"CREATE ROLE guest LOGIN PASSWORD '{GUEST}'")
     guest = postgresql_database.replace(f"callboard:{SECRET}", f"guest:{GUEST}")
     shell.refuses(guest, 6, "store_refused", "permission denied", "let the owner grant that privilege")
@@ -206,10 +111,10 @@ def test_a_driver_that_is_not_installed(tmp_path: Path, url: str, driver: str):
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / f"{driver}.py").write_text(f"raise ModuleNotFoundError('No module named {driver}', name={driver!r})\n")
     extra = f"pip install 'callboard[{url.partition(':')[0]}]'"
-    refused(tmp_path, url, 2, "invalid_setting", driver, extra, PYTHONPATH=str(tmp_path / "bare"))
+    shells.refused(tmp_path, url, 2, "invalid_setting", driver, extra, PYTHONPATH=str(tmp_path / "bare"))
 
 
-def test_a_url_that_is_none(shell: Shell):
+def test_a_url_that_is_none(shell: shells.Shell):
     for url in (
         "mysql://callboard:open-sesame@127.0.0.1",
         "mysql://callboard:open-sesame@127.0.0.1:many/callboard",
@@ -220,7 +125,7 @@ def test_a_url_that_is_none(shell: Shell):
         shell.refuses(url, 2, "invalid_setting")
 
 
-def test_postgresql_of_another_encoding(shell: Shell, postgresql: postgresqls.PostgreSql):
+def test_postgresql_of_another_encoding(shell: shells.Shell, postgresql: postgresqls.PostgreSql):
     """It has no other for single columns, as MySQL has."""
     postgresql.sql("CREATE DATABASE callboard_latin OWNER callboard TEMPLATE template0 ENCODING LATIN1")
     shell.refuses(postgresql.url("callboard_latin"), 6, "store_unfit", "LATIN1", "CREATE DATABASE … ENCODING 'UTF8'")
@@ -230,16 +135,16 @@ def test_mariadb_of_another_character_set(tmp_path: Path, mariadb: mariadbs.Mari
     """What it cannot write in its own is written all the same: in arguments, results, tags, errors."""
     mariadb.sql(f"ALTER DATABASE {mariadb_database.rpartition('/')[2]} CHARACTER SET latin1 COLLATE latin1_swedish_ci")
     text = "Žluťoučký 猫 🐈"
-    (tmp_path / "letters.py").write_text(APP)
+    (tmp_path / "letters.py").write_text(shells.APP)
     port = deployment._free_ports(1)
-    started = run(tmp_path, "up", "letters:app", "--port", port, "--workers", 1, "--store", mariadb_database, "--detach")
+    started = shells.run(tmp_path, "up", "letters:app", "--port", port, "--workers", 1, "--store", mariadb_database, "--detach")
     assert started.returncode == 0, started.stderr
     try:
-        ran = run(tmp_path, "submit", "letters.read", f"text={text}", "--tag", text, "--wait", "--json")
+        ran = shells.run(tmp_path, "submit", "letters.read", f"text={text}", "--tag", text, "--wait", "--json")
         assert ran.returncode == 0, ran.stderr
-        done = json.loads(run(tmp_path, "job", json.loads(ran.stdout)["id"], "--json").stdout)
+        done = json.loads(shells.run(tmp_path, "job", json.loads(ran.stdout)["id"], "--json").stdout)
         assert (done["result"], done["tags"]) == (text[::-1], [text])
         assert [error["message"] for error in done["errors"]] == [text]
-        assert done["id"] in run(tmp_path, "jobs", "--tag", text, "--json").stdout
+        assert done["id"] in shells.run(tmp_path, "jobs", "--tag", text, "--json").stdout
     finally:
-        assert run(tmp_path, "down").returncode == 0
+        assert shells.run(tmp_path, "down").returncode == 0

@@ -40,6 +40,7 @@ ENGINES: Final = {
         Engine("`mysql:`", "job_engines_sql", "TestMariaDb", ("MariaDB",)),
         Engine("`mysql:`", "job_engines_sql", "TestGalera", ("MariaDB", "Galera")),
         Engine("`postgresql:`", "job_engines_sql", "TestPostgreSql", ("PostgreSQL",)),
+        Engine("`zookeeper:`", "job_engines_zookeeper", "TestZooKeeper", ("ZooKeeper",)),
     ),
     "coordination": (
         Engine("`memory:`", "coordination_engines", "TestMemory"),

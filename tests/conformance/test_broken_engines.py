@@ -11,7 +11,7 @@ from callboard.jobs import engine as seam
 from callboard.jobs.engines import memory, sqlite
 from callboard.testing import broken
 from callboard.testing.conformance import jobs
-from callboard.testing.conformance.jobs import bench, claims, documents, ends, people, puts, reads, sharing, units, upkeep
+from callboard.testing.conformance.jobs import bench, born, claims, documents, ends, people, puts, reads, sharing, units, upkeep
 
 CAUGHT_BY = {
     broken.UnfencedSettle: ends.only_the_owner_settles,
@@ -25,6 +25,7 @@ CAUGHT_BY = {
     broken.LimitlessTakes: claims.limits_hold,
     broken.ForgottenConflict: puts.another_content_under_an_id_is_a_conflict,
     broken.StaleMade: puts.an_absent_id_that_is_too_old_is_stale,
+    broken.DroppedClaim: born.a_job_put_claimed_is_stored_as_given,
     broken.EagerPromotion: upkeep.due_jobs_are_promoted,
     broken.ForgottenWish: ends.a_wish_to_cancel_decides_between_outcomes,
     broken.LostErrors: ends.errors_are_appended_by_run_and_fence,

@@ -6,7 +6,8 @@ import contextlib
 
 import pytest
 
-from callboard.cli.bench import certification, hands
+from callboard.cli.bench import certification, hands, raw_stomp
+from callboard.testing.engines import servers
 
 JOBS = 500
 
@@ -62,3 +63,44 @@ def test_a_cluster_counts_its_write_sets(galera, galera_database):
     after = certification.counts(galera_database)
     assert after.sent >= before.sent + 2
     assert certification.share(before, after) == {"certification failures": 0.0}
+
+
+def test_an_ensemble_takes_each_write_once(zookeeper):
+    """As everything is known to who inserted it, there is nothing to claim twice; a claim that was ended is not ended again."""
+    with contextlib.closing(hands.take("raw", zookeeper.url())) as hand:
+        hand.create()
+        hand.create()
+        hand.insert(JOBS)
+        claims = hand.claim(JOBS // 2)
+        assert len(set(claims)) == JOBS // 2
+        second = hand.turn(claims, JOBS)
+        assert len(second) == JOBS // 2 and not set(second) & set(claims)
+        with pytest.raises(hands.driver(zookeeper.url()).FAILURES):
+            hand.end(claims)
+        assert hand.end(second) == JOBS // 2
+        assert hand.end([]) == 0
+
+
+def test_an_ensembles_finished_jobs_are_counted(zookeeper):
+    url = zookeeper.url("/counted")
+    with (
+        contextlib.closing(hands.take("engine", url)) as engine,
+        contextlib.closing(
+            hands.take(
+                "raw",
+                url,
+            )
+        ) as hand,
+    ):
+        engine.insert(5)
+        assert hand.finished() == 0
+        engine.end(engine.claim(3))
+        assert hand.finished() == 3
+
+
+def test_what_consumers_take_is_gone(activemq):
+    raw_stomp.fill(activemq.url(), "raw", "{}", 100)
+    assert activemq.queue("raw").size == 100
+    with raw_stomp.consuming(activemq.url(), "raw"):
+        servers.wait_for(lambda: activemq.queue("raw").dequeued == 100, "all are taken", 20)
+    assert activemq.queue("raw").size == 0

@@ -84,6 +84,23 @@ def test_what_is_put_is_claimed_unchanged(on):
     assert second[14:17] == (None, None, 1_000_000) and second[0] > first[0]
 
 
+def test_what_is_put_claimed_runs_from_the_start_beside_what_waits(on):
+    assert DIALECT.put(on, [(*job(1), None, None), (*job(2, state=3), NODE, NOW + 7), (*job(3, tags="a"), None, None)])
+    assert column(on, "state") == [2, 3, 2]
+    assert (column(on, "node"), column(on, "started_at")) == ([None, NODE, None], [None, NOW + 7, None])
+    assert [row[6] for row in DIALECT.claim(on, [1], 10, NODE, NOW)] == [1, 1]
+    assert column(on, "started_at") == [NOW, NOW + 7, NOW]
+
+
+def test_jobs_are_found_by_their_ids(on):
+    rows = [job(number) for number in range(1, 701)]
+    assert DIALECT.put(on, rows)
+    ids = [row[1] for row in rows]
+    found = dict(DIALECT.places(on, 1, [*ids[:650], b"absent".ljust(16)]))
+    assert sorted(found, key=found.__getitem__) == ids[:650]
+    assert list(DIALECT.places(on, 2, ids[:1])) == []
+
+
 def test_one_that_exists_lets_nothing_be_put_and_the_transaction_go_on(on):
     assert DIALECT.put(on, [job(1)])
     assert not DIALECT.put(on, [job(2), job(1), job(3)])

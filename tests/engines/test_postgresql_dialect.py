@@ -117,6 +117,23 @@ def test_what_is_put_is_claimed_as_it_was(on, product):
     assert [row[0] for row in claimed] == sorted(row[0] for row in claimed)
 
 
+def test_what_is_put_claimed_runs_from_the_start_beside_what_waits(on, product):
+    rows = [(*fresh(), None, None), (*fresh(state=3, fence=1, sort=NOW), NODE, NOW + 7), (*fresh(tags="a"), None, None)]
+    assert product.put(on, rows)
+    read = "SELECT id, state, fence, node, started_at FROM callboard_jobs ORDER BY seq"
+    found = [tuple(bytes(each) if isinstance(each, memoryview) else each for each in row) for row in on.exec_driver_sql(read)]
+    assert [row[1:] for row in found] == [(2, 0, None, None), (3, 1, NODE, NOW + 7), (2, 0, None, None)]
+    assert claimed_ids(product.claim(on, [1], 10, NODE, NOW)) == [rows[0][1], rows[2][1]]
+
+
+def test_jobs_are_found_by_their_ids(on, product):
+    rows = many(700)
+    assert product.put(on, [*rows, fresh(domain=2)])
+    found = {bytes(id): seq for id, seq in product.places(on, rows[0][0], [*ids(rows[:650]), b"absent".ljust(16)])}
+    assert sorted(found, key=found.__getitem__) == ids(rows[:650])
+    assert list(product.places(on, 99, ids(rows[:1]))) == []
+
+
 def test_numbers_grow_in_the_order_of_the_rows(on, product):
     rows = many(700)
     assert product.put(on, rows)

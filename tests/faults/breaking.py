@@ -9,15 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import re
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from typing import Any, Literal, Protocol
 
 import pytest
+from kazoo import client as kazoo
+from kazoo import exceptions
+from kazoo.handlers import threading as handlers
 
 from callboard.client import Client
 from callboard.databases import address
-from callboard.testing.engines import galera, mariadb, postgresql, servers
+from callboard.kit import urls
+from callboard.testing.engines import galera, mariadb, postgresql, zookeeper
 from tests.faults.deployment import Deployment, boot
 
 How = Literal["kill", "freeze", "restart"]
@@ -25,13 +31,70 @@ BACK_SECONDS = 30.0
 END_SECONDS = 20.0
 Measured = Callable[[str, float, float], None]
 _DRIVERS = {"mysql": "MySQLdb", "postgresql": "psycopg"}
+_PROBE = "/callboard_probe"
+SESSION_SECONDS = 3.0
+TRY_SECONDS = 1.0
+"""In which a server of an ensemble takes a session, and a write, or is tried anew."""
+
+
+class Breakable(Protocol):
+    """A server, or several that are broken as one."""
+
+    @property
+    def frozen(self) -> bool: ...
+
+    def kill(self) -> None: ...
+
+    def freeze(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def cont(self) -> None: ...
+
+
+class Members:
+    """Servers of a ZooKeeper ensemble: `member` is one that follows, `leader` the one that leads when it comes to it, `all`."""
+
+    def __init__(self, ensemble: zookeeper.Ensemble, which: str) -> None:
+        self._ensemble = ensemble
+        self._which = which
+        self._chosen: list[zookeeper.Member] = []
+
+    @property
+    def frozen(self) -> bool:
+        return any(member.frozen for member in self._chosen)
+
+    def kill(self) -> None:
+        self._each("kill")
+
+    def freeze(self) -> None:
+        self._each("freeze")
+
+    def stop(self) -> None:
+        self._each("stop")
+
+    def cont(self) -> None:
+        self._each("cont")
+
+    def _each(self, what: str) -> None:
+        """The leader last: it has nobody to lead by then, and nobody takes its place meanwhile."""
+        if what != "cont":
+            self._chosen = self._choice()
+        for member in self._chosen:
+            getattr(member, what)()
+
+    def _choice(self) -> list[zookeeper.Member]:
+        if self._which == "all":
+            return list(self._ensemble.members)
+        leader = self._ensemble.leader()
+        return [leader] if self._which == "leader" else self._ensemble.followers()[:1]
 
 
 class Victim:
     """One server, and the database on it that a deployment works on."""
 
-    def __init__(self, name: str, url: str, server: servers.Server, start: Callable[[], None], bare: str | None = None) -> None:
-        """`start` starts what does not run, and waits; `bare` names the other servers of a cluster, which go on without it."""
+    def __init__(self, name: str, url: str, server: Breakable, start: Callable[[], None], bare: str | None = None) -> None:
+        """`start` starts what does not run, and waits; `bare` names servers of a cluster which go on without it."""
         self.name = name
         self.url = url
         self.server = server
@@ -66,17 +129,19 @@ class Victim:
 def victims(*names: str, long: tuple[str, ...] = ()) -> pytest.MarkDecorator:
     """Run a test for each of some servers; for those in `long`, in its long form alone.
 
-    They are `mariadb`, `postgresql`, and the nodes of a cluster: `galera-1` is the one that all write at.
+    They are `mariadb`, `postgresql`, the nodes of a cluster (`galera-1` is the one that all write at), and those of an ensemble:
+    `zookeeper-member`, `zookeeper-leader`, `zookeeper-all`.
     """
     given = [pytest.param(name, marks=_marks(name, long=False)) for name in names]
     given += [pytest.param(name, marks=_marks(name, long=True)) for name in long]
     return pytest.mark.parametrize("victim", given, indirect=True)
 
 
-def stores() -> pytest.MarkDecorator:
-    """Run tests on a file in the data directory, and in their long form on all databases too."""
-    databases = [pytest.param(name, marks=_marks(name, long=True)) for name in ("mariadb", "postgresql", "galera-1")]
-    return pytest.mark.parametrize("store", [pytest.param(None, id="file"), *databases], indirect=True)
+def stores(*short: str) -> pytest.MarkDecorator:
+    """Run tests on a file in the data directory and on those named, and in their long form on all others too."""
+    names = ("zookeeper", "mariadb", "postgresql", "galera-1")
+    others = [pytest.param(name, marks=_marks(name, long=name not in short)) for name in names]
+    return pytest.mark.parametrize("store", [pytest.param(None, id="file"), *others], indirect=True)
 
 
 def _marks(name: str, *, long: bool) -> list[pytest.MarkDecorator]:
@@ -88,6 +153,9 @@ def made(name: str, fixture: Callable[[str], Any]) -> Victim:
     """Return the server of that name, with a new database; `fixture` gives the private servers."""
     product, _, node = name.partition("-")
     server = fixture(product)
+    if product == "zookeeper":
+        url = probed(server.url(f"/faults-{time.time_ns()}"))
+        return Victim(name, url, Members(server, node or "all"), server.start, None if node in ("", "all") else url)
     return of_galera(server, int(node) - 1) if node else Victim(name, probed(server.database()), server, server.start)
 
 
@@ -96,23 +164,26 @@ def of_galera(cluster: galera.Cluster, node: int) -> Victim:
     url = probed(cluster.database())
     place = address.parsed(url)
     healthy = [host for number, host in enumerate(place.hosts) if number != node]
-    others = ",".join(map(address.written, healthy))
-    bare = url.replace(",".join(map(address.written, place.hosts)), others)
+    others = urls.places(healthy)
+    bare = url.replace(urls.places(place.hosts), others)
     return Victim(f"galera-{node + 1}", url, cluster.members[node], cluster.start, bare)
 
 
 def back(url: str, seconds: float = BACK_SECONDS) -> int:
     """Wait until a bare connection to the first host that takes it has written; return when (CLOCK_BOOTTIME). Blocks."""
-    place = address.parsed(url)
-    driver = importlib.import_module(_DRIVERS[place.product])
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        for host in place.hosts:
-            with contextlib.suppress(driver.Error), contextlib.closing(_connected(driver, place, host)) as raw:
-                _write(raw, "INSERT INTO callboard_probe VALUES (%s)", (time.time_ns(),))
-                return boot()
+        if _touched(url) if url.startswith("zookeeper:") else _inserted(url):
+            return boot()
         time.sleep(0.01)
-    raise TimeoutError(f"{place.shown} cannot be written within {seconds:g} s")
+    raise TimeoutError(f"{', '.join(hosts(url))} cannot be written within {seconds:g} s")
+
+
+def hosts(url: str) -> list[str]:
+    """Return the servers that a URL names, each with its port."""
+    found = re.match(r"\w+://(?:[^/@]*@)?([^/?]+)", url)
+    assert found, url
+    return found[1].split(",")
 
 
 async def works_again(deployment: Deployment, bare: str, what: str, bound: float, measured: Measured) -> int:
@@ -137,7 +208,11 @@ async def judged(deployment: Deployment) -> None:
 
 
 def probed(url: str) -> str:
-    """Make the table that bare connections write; return the URL."""
+    """Make what bare connections write; return the URL."""
+    if url.startswith("zookeeper:"):
+        with _session(hosts(url)) as session:
+            session.ensure_path(_PROBE)
+        return url
     place = address.parsed(url)
     driver = importlib.import_module(_DRIVERS[place.product])
     with contextlib.closing(_connected(driver, place, place.hosts[0])) as raw:
@@ -145,7 +220,46 @@ def probed(url: str) -> str:
     return url
 
 
-def _connected(driver: Any, place: address.Address, host: address.Host) -> Any:
+def _inserted(url: str) -> bool:
+    place = address.parsed(url)
+    driver = importlib.import_module(_DRIVERS[place.product])
+    for host in place.hosts:
+        with contextlib.suppress(driver.Error), contextlib.closing(_connected(driver, place, host)) as raw:
+            _write(raw, "INSERT INTO callboard_probe VALUES (%s)", (time.time_ns(),))
+            return True
+    return False
+
+
+def _touched(url: str) -> bool:
+    """Write through every server at once, so that a frozen one holds nobody up; tell whether one of them took it."""
+    tries = hosts(url)
+    pool = futures.ThreadPoolExecutor(len(tries))
+    try:
+        return any(each.result() for each in futures.as_completed([pool.submit(_touched_through, host) for host in tries]))
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _touched_through(host: str) -> bool:
+    with contextlib.suppress(handlers.KazooTimeoutError, exceptions.KazooException), _session([host]) as session:
+        session.set_async(_PROBE, str(time.time_ns()).encode()).get(timeout=TRY_SECONDS)
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _session(at: Sequence[str]) -> Iterator[Any]:
+    """A bare session with one of these servers."""
+    made = kazoo.KazooClient(",".join(at), timeout=SESSION_SECONDS)
+    made.start(timeout=TRY_SECONDS)
+    try:
+        yield made
+    finally:
+        made.stop()
+        made.close()
+
+
+def _connected(driver: Any, place: address.Address, host: urls.Host) -> Any:
     where = {"host": host[0], "port": host[1], "user": place.user, "password": place.password}
     if place.product == "postgresql":
         return driver.connect(**where, dbname=place.name, connect_timeout=2)

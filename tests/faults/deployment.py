@@ -79,6 +79,8 @@ class Deployment:
         self._agents: list[subprocess.Popen[bytes]] = []
         self._scripts: dict[int, tuple[subprocess.Popen[bytes], str]] = {}
         self._client: Client | None = None
+        self.prefix: Sequence[str] = ()
+        """What stands before its commands: where they run, see `places.Host`. Its gateways are reached from there alone."""
         settings = {name: value for name, value in os.environ.items() if not name.startswith("CALLBOARD_")}
         self._environment = settings | {"CALLBOARD_TEST_LEDGER": str(self.book.file)}
 
@@ -89,6 +91,11 @@ class Deployment:
         other.acknowledged, other.killed = self.acknowledged, self.killed
         other._environment = self._environment
         return other
+
+    @property
+    def url(self) -> str:
+        """The store's."""
+        return self.store or f"sqlite:///{self.data}/callboard.db"
 
     # Commands
 
@@ -128,7 +135,8 @@ class Deployment:
 
     def script(self, module: str, node: str) -> subprocess.Popen[bytes]:
         """Start a user's own process that works on the store as the node `node`."""
-        made = self._spawn([sys.executable, "-m", f"tests.faults.{module}", self.data, node], ROOT, node)
+        command = [sys.executable, "-m", f"tests.faults.{module}", self.data, node, self.url]
+        made = self._spawn(command, ROOT, node)
         self._scripts[made.pid] = made, node
         return made
 
@@ -143,12 +151,12 @@ class Deployment:
     def _spawn(self, command: Sequence[str | Path], directory: Path, name: str) -> subprocess.Popen[bytes]:
         with (self._notes / f"{name}.out").open("wb") as out, (self._notes / f"{name}.err").open("wb") as err:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=directory, env=self._environment
+                [*self.prefix, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=directory, env=self._environment
             )
 
     def _run(self, arguments: Sequence[str]) -> Ran:
         done = subprocess.run(
-            [CALLBOARD, *arguments, "--data", self.data],
+            [*self.prefix, CALLBOARD, *arguments, "--data", self.data],
             capture_output=True,
             text=True,
             cwd=HERE,

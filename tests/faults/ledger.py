@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from callboard import Callboard, Context
 from callboard.jobs.engines.sqlite import engine
@@ -139,3 +140,13 @@ with contextlib.suppress(ImportError):  # What databases need is an optional ext
         commit(self)
 
     wire.Wire.commit = disturbed  # type: ignore[method-assign]
+with contextlib.suppress(ImportError):  # As above.
+    from callboard.ensembles import client
+
+    ask = client.Client.commit
+
+    def asked(self: client.Client, steps: Any) -> Any:
+        disturb()
+        return ask(self, steps)
+
+    client.Client.commit = asked  # type: ignore[method-assign]

@@ -1,4 +1,5 @@
-"""A user's own process that runs a worker, which no agent started: `python -m tests.faults.outsider DATA NODE`, until SIGTERM.
+"""A user's own process that runs a worker, which no agent started: `python -m tests.faults.outsider DATA NODE STORE`. Ends at
+SIGTERM.
 
 It holds as many jobs as it has slots and writes nothing while they run; at its end it prints the worker's counters. Like a
 node it holds a session, so that the agent sees who claims.
@@ -22,11 +23,11 @@ NEVER_SECONDS = 3600.0
 """Between two renewals: the first that this worker hears of its lost claims is the refusal of its results."""
 
 
-async def main(data: Path, node: str) -> None:
+async def main(data: Path, node: str, url: str) -> None:
     over = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
     session = layout.Layout(data).sessions().session(layout.session_name(node))
-    store = queue.Queue(engines.open(f"sqlite:///{data}/callboard.db"))
+    store = queue.Queue(engines.open(url))
     await store.start()
     worker = Worker(store, ledger.app, node=bytes.fromhex(node), slots=SLOTS)
     worker.renew_seconds = NEVER_SECONDS
@@ -40,4 +41,4 @@ async def main(data: Path, node: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:]))

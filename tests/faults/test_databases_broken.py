@@ -32,7 +32,9 @@ def store(victim: breaking.Victim) -> str:
     return victim.url
 
 
-@breaking.victims("mariadb", "postgresql", long=("galera-1", "galera-2", "galera-3"))
+@breaking.victims(
+    "mariadb", "postgresql", long=("galera-1", "galera-2", "galera-3", "zookeeper-member", "zookeeper-leader", "zookeeper-all")
+)
 async def test_work_goes_on_by_itself(deployment: Deployment, victim: breaking.Victim, measured: Measured):
     await deployment.up()
     nodes = deployment.nodes()
@@ -61,7 +63,9 @@ async def test_another_node_is_written(deployment: Deployment, victim: breaking.
     await breaking.judged(deployment)
 
 
-@breaking.victims("mariadb", "postgresql", long=("galera-1", "galera-2", "galera-3"))
+@breaking.victims(
+    "mariadb", "postgresql", long=("galera-1", "galera-2", "galera-3", "zookeeper-member", "zookeeper-leader", "zookeeper-all")
+)
 @pytest.mark.parametrize("times", [pytest.param(2, id="few"), pytest.param(20, id="twenty", marks=pytest.mark.long)])
 async def test_flaps(deployment: Deployment, victim: breaking.Victim, times: int, measured: Measured):
     """It comes and goes: killed and started again so many times, and frozen as many times."""
@@ -82,7 +86,7 @@ async def test_flaps(deployment: Deployment, victim: breaking.Victim, times: int
     await breaking.judged(deployment)
 
 
-@breaking.victims("mariadb", "postgresql")
+@breaking.victims("mariadb", "postgresql", "zookeeper-all")
 @pytest.mark.parametrize("how", ["kill", pytest.param("freeze", marks=pytest.mark.long)])
 @pytest.mark.parametrize("seconds", [pytest.param(4, id="short"), pytest.param(60, id="minute", marks=pytest.mark.long)])
 async def test_an_outage_expires_nothing(
@@ -109,7 +113,7 @@ async def test_an_outage_expires_nothing(
     await breaking.judged(deployment)
 
 
-@breaking.victims("mariadb", long=("postgresql",))
+@breaking.victims("mariadb", long=("postgresql", "zookeeper-all"))
 @pytest.mark.parametrize("seconds", [pytest.param(3, id="short"), pytest.param(45, id="long", marks=pytest.mark.long)])
 async def test_workers_that_die_in_an_outage_are_replaced_after_it(
     deployment: Deployment, victim: breaking.Victim, seconds: int, measured: Measured
@@ -133,7 +137,7 @@ async def test_workers_that_die_in_an_outage_are_replaced_after_it(
 
 
 @pytest.mark.long
-@breaking.victims("mariadb", "postgresql")
+@breaking.victims("mariadb", "postgresql", "zookeeper-all")
 async def test_down_while_it_is_frozen(deployment: Deployment, victim: breaking.Victim):
     """It ends all the same, and kills nobody; what it could not say runs again after the next start."""
     await deployment.up()

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -16,9 +17,11 @@ import pytest
 
 from callboard.databases import address
 from callboard.jobs import engines
+from callboard.kit import urls
 from callboard.testing.conformance.jobs import bench
 from callboard.testing.engines import galera as galeras
-from tests.faults import contest
+from callboard.testing.engines import zookeeper as zookeepers
+from tests.faults import breaking, contest
 from tests.faults.deployment import ROOT
 
 JOBS = 5
@@ -95,10 +98,10 @@ def judged(told: Contest, what: str, record_property: Telling) -> None:
 
 @pytest.mark.parametrize("seconds", LENGTHS)
 @pytest.mark.parametrize(
-    "product", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("mariadb", "postgresql")]
+    "product", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("mariadb", "postgresql", "zookeeper")]
 )
 async def test_one_server(request: pytest.FixtureRequest, product: str, seconds: float, record_property: Telling):
-    url = request.getfixturevalue(f"{product}_database")
+    url = breaking.made(product, request.getfixturevalue).url
     async with held([url] * CONTESTANTS, seconds) as told:
         pass
     judged(told, product, record_property)
@@ -116,6 +119,21 @@ async def test_each_through_another_node(galera: galeras.Cluster, galera_databas
 
 @pytest.mark.long
 @pytest.mark.parametrize("how", ["kill", "freeze"])
+async def test_a_server_of_an_ensemble_is_broken_meanwhile(zookeeper: zookeepers.Ensemble, how: str, record_property: Telling):
+    """Each contestant has a connection of its own, wherever it leads by then; each server leads or follows when it is broken."""
+    url = zookeeper.url(f"/contest-{time.time_ns()}")
+    async with held([url] * CONTESTANTS, 30) as told:
+        for member in zookeeper.members:
+            await asyncio.sleep(2)
+            await asyncio.to_thread(getattr(member, how))
+            await asyncio.sleep(3)
+            member.cont()
+            await asyncio.to_thread(zookeeper.start)
+    judged(told, f"zookeeper, each server in turn {how}", record_property)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["kill", "freeze"])
 async def test_a_node_is_broken_meanwhile(galera: galeras.Cluster, galera_database: str, how: str, record_property: Telling):
     async with held(turned(galera_database), 30) as told:
         for member in galera.members:
@@ -128,7 +146,7 @@ async def test_a_node_is_broken_meanwhile(galera: galeras.Cluster, galera_databa
 
 def turned(url: str) -> list[str]:
     """Return the URL with each of its hosts in front once."""
-    hosts = [address.written(host) for host in address.parsed(url).hosts]
+    hosts = [urls.written(host) for host in address.parsed(url).hosts]
     return [url.replace(",".join(hosts), ",".join(hosts[turn:] + hosts[:turn])) for turn in range(len(hosts))]
 
 

@@ -43,6 +43,7 @@ async def test_jobs_of_a_stopped_worker_run_elsewhere(deployment: Deployment, me
     assert not (await deployment.verdict()).faults
 
 
+@breaking.stores("zookeeper")
 async def test_a_frozen_process_settles_nothing_that_others_took_over(deployment: Deployment):
     await deployment.up(workers=0)
     frozen, rescuer = secrets.token_hex(16), secrets.token_hex(16)
@@ -53,7 +54,7 @@ async def test_a_frozen_process_settles_nothing_that_others_took_over(deployment
     deployment.killed.add(first.pid)
     await deployment.eventually(lambda: state(first.pid) == "T")
 
-    store = queue.Queue(engines.open(f"sqlite:///{deployment.data}/callboard.db"))
+    store = queue.Queue(engines.open(deployment.url))
     await store.start()
     expired = await store.expire([bytes.fromhex(frozen)])
     await store.stop()

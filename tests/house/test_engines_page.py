@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import msgspec
+
 from callboard.jobs import engine as seam
 from tools import engines
 
@@ -20,7 +22,15 @@ def test_every_ability_is_told(monkeypatch, tmp_path):
     assert set(engines.ABILITIES) == set(seam.Abilities.__struct_fields__)
     told = rows(monkeypatch, tmp_path)
     assert told["durable"] == ["no", "yes", "yes", "yes", "yes"]
+    assert told[engines.ABILITIES["age_seconds"]][:3] == ["yes"] * 3
     assert told["several machines"] == ["no", "no", "yes", "yes", "yes"]
+
+
+def test_a_store_that_keeps_finished_jobs_for_less_says_how_long(monkeypatch, tmp_path):
+    store = engines.STORES[0]
+    brief = store._replace(abilities=msgspec.structs.replace(store.abilities, age_seconds=1200))
+    monkeypatch.setattr(engines, "STORES", (brief,))
+    assert rows(monkeypatch, tmp_path)[engines.ABILITIES["age_seconds"]] == ["20 minutes at most"]
 
 
 def test_what_was_not_measured_is_said_to_be_so(monkeypatch, tmp_path):

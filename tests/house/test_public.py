@@ -91,7 +91,7 @@ def test_every_error_is_documented_with_its_statuses():
 
 def test_every_error_is_drawn_in_the_tree_of_its_module():
     drawn = dict(re.findall(r"── (\w+)\s+(\w+)  ", errors.__doc__ or ""))
-    bases = {errors.CallboardError, errors.StoreError, errors.StartupError, errors.CoordinationError}
+    bases = {errors.CallboardError, errors.StoreError, errors.BrokerError, errors.StartupError, errors.CoordinationError}
     assert drawn == {error.__name__: error.code for error in every_error() if error not in bases}
 
 

@@ -67,7 +67,7 @@ def test_what_is_installed_is_what_is_locked():
 
 def test_engines_are_found_by_their_entry_points():
     found = {point.name for point in metadata.entry_points(group="callboard.jobs.engines")}
-    assert found == {"memory", "sqlite", "mysql", "mariadb", "postgresql", "postgres"}
+    assert found == {"memory", "sqlite", "mysql", "mariadb", "postgresql", "postgres", "zookeeper"}
     engines.open("memory:").close()
 
 

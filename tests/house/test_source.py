@@ -16,10 +16,11 @@ ARCHITECTURE = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
 FORBIDDEN = re.compile(r"\b(TODO|FIXME|XXX|HACK|TYPE_CHECKING)\b")
 NO_ROOMS = {"util", "utils", "common", "helper", "helpers", "base", "manager", "managers", "misc"}
 MOST_LINES = 400
-LONGER = {"errors.py": 500, "jobs/engines/sql/writes.py": 500, "jobs/engines/sqlite/writes.py": 560}
+LONGER = {"errors.py": 540, "jobs/engines/sql/writes.py": 500, "jobs/engines/sqlite/writes.py": 560}
 """One error, or one operation, after the other, each short: apart they would hide what they share."""
 LATE_IMPORTS = {
     ("app/declaring.py", "callboard.app"): "a worker, whose way is a store, loads no HTTP client",
+    ("brokers/__init__.py", "callboard.brokers"): "all but addresses needs an optional extra, stomp.py",
     ("cli/bench/command.py", "callboard.cli.bench"): "the plot needs an optional extra, matplotlib",
     ("cli/demo/showing.py", "rich"): "bars and tables of a terminal: a piped command must not wait for them",
     ("cli/follow.py", "rich"): "as above",
@@ -29,6 +30,8 @@ LATE_IMPORTS = {
     ("rpc/certs.py", "cryptography.hazmat.primitives.asymmetric"): "as above",
     ("cli/bench/calls.py", "callboard.cli.bench"): "the comparison needs an optional extra, grpcio",
     ("databases/__init__.py", "callboard.databases"): "each product needs an optional extra",
+    ("ensembles/__init__.py", "callboard.ensembles"): "all but addresses needs an optional extra, kazoo",
+    ("ensembles/logins.py", "puresasl.client"): "an optional part of that extra",
     ("jobs/transactions.py", "callboard.jobs.engines.sql"): "SQLAlchemy is one; users who give a connection have it",
     ("node/hosting.py", "callboard.node"): "a node loads the role that it hosts, not the memory of the others",
     ("node/hosting.py", "callboard.roles"): "as above",

@@ -6,6 +6,7 @@ holds at that moment, so that most guards hold and some do not.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable
@@ -111,6 +112,10 @@ def put(number: int, variant: int, delay: int) -> Make:
     return lambda world: seam.Put(world.fresh(number, variant, delay), world.now)
 
 
+def put_claimed(number: int, variant: int, node: bytes) -> Make:
+    return lambda world: seam.Put(states.claimed(world.fresh(number, variant, 0), node, world.now), world.now)
+
+
 def claim(node: bytes, wanted: tuple[seam.Take, ...], limit: int) -> Make:
     return lambda world: seam.Claim(node, wanted, limit, world.now)
 
@@ -164,10 +169,12 @@ paths = st.sampled_from(PATHS)
 off = st.sampled_from([0, 0, 0, 1, -1])
 pairs = st.lists(st.tuples(domains, queues), max_size=4).map(tuple)
 puts = st.builds(put, numbers, st.sampled_from([0, 0, 0, 1]), st.sampled_from([0, 0, 0, 1, 100]))
+puts_claimed = st.builds(put_claimed, numbers, st.sampled_from([0, 0, 0, 1]), nodes)
 settles = st.builds(settle, numbers, st.sampled_from([*ENDS, "failure", "failure"]), right)
 claims = st.builds(claim, nodes, takes | st.just(everywhere), st.sampled_from([0, 2, 50]))
 operations: st.SearchStrategy[Make] = st.one_of(
     puts,
+    puts_claimed,
     claims,
     settles,
     settles,
@@ -182,7 +189,7 @@ operations: st.SearchStrategy[Make] = st.one_of(
     st.builds(document, st.just(seam.PutDocument), domains, paths, off, st.sampled_from([None, b"", b"x"])),
 )
 units = st.lists(operations, min_size=1, max_size=4) | operations.map(lambda one: [one])
-bursts = st.one_of(*(st.lists(one.map(lambda made: [made]), min_size=4, max_size=10) for one in (puts, settles)))
+bursts = st.one_of(*(st.lists(one.map(lambda made: [made]), min_size=4, max_size=10) for one in (puts | puts_claimed, settles)))
 batches = st.one_of(*[st.lists(units, min_size=1, max_size=4)] * 3, bursts)
 filters = st.builds(
     seam.Filter,
@@ -216,6 +223,7 @@ class EnginesAgree(RuleBasedStateMachine):
 
     @initialize()
     def begin_with_work(self) -> None:
+        self.apply([[put_claimed(4, 0, NODES[1])]], 0)
         self.apply([[put(number, 0, number % 2)] for number in range(JOBS)], 0)
         self.apply([[claim(NODES[0], everywhere, 3)]], 0)
 
@@ -264,23 +272,52 @@ TestEnginesAgree = EnginesAgree.TestCase
 TestEnginesAgree.settings = settings(stateful_step_count=20, max_examples=settings().max_examples * 3 // 5)
 
 
-def agrees(url: str) -> None:
-    """Try a database: fewer examples, since each step is several round trips to a server."""
+def agrees(machine: type[EnginesAgree]) -> None:
+    """Try a server: fewer examples, since each step is several round trips to it."""
+    stateful.run_state_machine_as_test(
+        machine, settings=settings(stateful_step_count=15, max_examples=settings().max_examples // 8)
+    )
 
+
+def database_agrees(url: str) -> None:
     class Databases(EnginesAgree):
         def new_store(self) -> bench.Bench:
             emptying.emptied(url)
             return bench.Bench(lambda: engines.open(url))
 
     engines.open(url).close()
-    stateful.run_state_machine_as_test(
-        Databases, settings=settings(stateful_step_count=15, max_examples=settings().max_examples // 8)
-    )
+    agrees(Databases)
 
 
 def test_mariadb_agrees(mariadb_database):
-    agrees(mariadb_database)
+    database_agrees(mariadb_database)
 
 
 def test_postgresql_agrees(postgresql_database):
-    agrees(postgresql_database)
+    database_agrees(postgresql_database)
+
+
+class Turns:
+    """Two engines on one store, asked in turn: each must know what the other did."""
+
+    def __init__(self, url: str) -> None:
+        self._both = [engines.open(url), engines.open(url)]
+        self._calls = itertools.count()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._both[next(self._calls) % 2], name)
+
+    def close(self) -> None:
+        for each in self._both:
+            each.close()
+
+
+def test_zookeeper_agrees(zookeeper):
+    roots = itertools.count()
+
+    class Replicas(EnginesAgree):
+        def new_store(self) -> bench.Bench:
+            url = zookeeper.url(f"/agree/{next(roots)}")
+            return bench.Bench(lambda: Turns(url))
+
+    agrees(Replicas)

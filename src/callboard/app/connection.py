@@ -286,9 +286,5 @@ def _created(job: model.Job, result: seam.Result, index: int) -> bool:
             return True
         case seam.Same():
             return False
-        case seam.Conflict(state):
-            raise errors.IdConflict(
-                f"job {uuid7.text(job.id)} exists with other content: use a new id for new work", state=state.word, index=index
-            )
         case _:
-            raise errors.IdExpired(f"the id {uuid7.text(job.id)} is too old for a new job: use a new id", index=index)
+            raise submission.refused(job, result, index=index)

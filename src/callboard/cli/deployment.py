@@ -16,7 +16,8 @@ from typing import Annotated, Any, Final, TextIO
 import msgspec
 from cyclopts import Parameter
 
-from callboard import databases, errors, settings
+from callboard import databases, ensembles, errors, settings
+from callboard.brokers import address as brokers
 from callboard.cli import configuration, exits, output, supervisor
 from callboard.databases import address
 from callboard.kit import telemetry
@@ -78,6 +79,7 @@ def up(
     data: Data = None,
     store: Annotated[str | None, Parameter(help="URL of the store. [sqlite in the data directory]")] = None,
     coordination: Annotated[str | None, Parameter(help="URL of the coordination. [local, in the data directory]")] = None,
+    bridge: Annotated[tuple[str, ...], Parameter(help="URL of a message broker to take jobs from; again for others.")] = (),
     config: Annotated[Path | None, Parameter(help="Settings file. [callboard.toml here, or $CALLBOARD_CONFIG]")] = None,
     set: Annotated[tuple[str, ...], Parameter(help="Any other setting, as name=value.")] = (),
     detach: Annotated[bool, Parameter(help="Return once it is up, and leave it running.")] = False,
@@ -98,6 +100,7 @@ def up(
         "data": data,
         "store.url": store,
         "coordination.url": coordination,
+        "bridge.urls": list(bridge) or None,
     }
     flags = configuration.assigned(set) | {name: value for name, value in own.items() if value is not None}
     given = configuration.load(config, flags)
@@ -161,6 +164,7 @@ def _announce(given: settings.Settings, started: agent.Started, data: str | None
         ("store", _shown(given.store_url)),
         ("programs", _overlooked(given)),
         ("coordination", _shown(given.coordination_url)),
+        ("bridge", " ".join(brokers.parsed(url).shown for url in given.bridge.urls) or None),
         ("serving", given.app or "the built-in kinds: demo.echo, demo.sleep, demo.fail, demo.inspect"),
         ("workers", f"{given.worker.count} with {given.worker.slots} slots each"),
         ("adopted", f"{started.adopted} nodes that a dead agent had left" if started.adopted else None),
@@ -174,7 +178,9 @@ def _announce(given: settings.Settings, started: agent.Started, data: str | None
 
 
 def _shown(url: str) -> str | None:
-    """The URL of a database without its password; None for what lies in the data directory."""
+    """The URL of a database or an ensemble without its password; None for what lies in the data directory."""
+    if ensembles.named(url):
+        return ensembles.shown(url)
     return address.parsed(url).shown if databases.named(url) else None
 
 
@@ -182,7 +188,7 @@ def _overlooked(given: settings.Settings) -> str | None:
     """A word for those whose programs here would open another store: they know nothing of the flags of this command."""
     file = Path(settings.FILE)
     here = settings.load(file if file.exists() else None, os.environ)
-    if not databases.named(given.store_url) or here.store_url == given.store_url:
+    if not _shown(given.store_url) or here.store_url == given.store_url:
         return None
     return "app.connect() opens another store here: put store.url into callboard.toml, or set CALLBOARD_STORE_URL"
 

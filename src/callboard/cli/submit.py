@@ -7,12 +7,15 @@ import sys
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import msgspec
 from cyclopts import Parameter
 
-from callboard import client, errors
+from callboard import brokers, client, errors
 from callboard.cli import access, exits, output, values
 from callboard.client import calls
 from callboard.http import shapes
+from callboard.jobs import model, submission
+from callboard.kit import clock, grammar, uuid7
 
 
 async def submit(
@@ -33,10 +36,16 @@ async def submit(
     attempt_seconds: Annotated[float | None, Parameter(name="--timeout", help="Seconds that one attempt may take.")] = None,
     version: Annotated[int | None, Parameter(help="Version of the arguments' shape.")] = None,
     id: Annotated[str | None, Parameter(help="A UUIDv7, to make repeating this harmless.")] = None,
+    via: Annotated[
+        str | None,
+        Parameter(env_var="CALLBOARD_VIA", help="Send it as a message to this broker (activemq://…), for a bridge to take it."),
+    ] = None,
+    destination: Annotated[str | None, Parameter(help="With --via: the broker's queue. [callboard.DOMAIN.QUEUE]")] = None,
     to: access.Access = access.HERE,
 ) -> int:
     """Submit a job. Once this returns, the job is stored durably; its id is printed.
 
+    With --via it is a durable message in the broker then, and is stored when a bridge has a free slot for it.
     What is left out comes from the kind's declaration. With --wait, the result is printed as JSON, and the exit code is 1
     when the job fails.
     """
@@ -58,12 +67,34 @@ async def submit(
     }
     given = {name: _finite(name, value) for name, value in options.items() if value is not None}
     args = values.arguments(arguments)
+    if via is not None or destination is not None:
+        if via is None or wait:
+            raise errors.InvalidInput(
+                "--destination goes with --via, which cannot --wait: the store knows nothing of a job on its way"
+            )
+        now = clock.SystemClock().now()
+        given = {"id": uuid7.text(uuid7.make(now)), "domain": to.domain, **given}
+        return await _sent(via, destination, submission.Submission(kind=kind, args=args, **given), now, json=to.json)
     async with to.client() as gateways:
         receipt = await gateways.submit(kind, args, **given)
         if wait:
             return await _awaited(gateways, receipt, within, json=to.json)
         _acknowledge(receipt, json=to.json)
         await _warn(gateways, receipt)
+    return exits.Exit.OK
+
+
+async def _sent(url: str, destination: str | None, job: submission.Submission, now: int, *, json: bool) -> int:
+    """Send a job through a broker; checked first, as far as it can be without the kind's declaration."""
+    submission.build(job, {}, now)
+    if destination is None:
+        destination = f"callboard.{job.domain or grammar.DEFAULT_DOMAIN}.{job.queue or model.DEFAULT_QUEUE}"
+    headers = {"callboard-id": str(job.id), "content-type": "application/json"}
+    await brokers.send(url, destination, msgspec.json.encode(job), headers, access.TIMEOUT_SECONDS)
+    if json:
+        output.document({"id": job.id, "destination": destination})
+    else:
+        output.line(str(job.id))
     return exits.Exit.OK
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
+from callboard import errors
 from callboard.http import client as http
 from callboard.http import shapes
 from callboard.jobs import submission
@@ -31,9 +32,31 @@ def cut(jobs: Iterable[submission.Submission]) -> Iterator[list[bytes]]:
         yield batch
 
 
-def receipts(answered: shapes.BatchResults, before: int) -> list[shapes.Receipt]:
+async def sent(ask: Callable[[bytes], Awaitable[bytes]], batch: Sequence[bytes]) -> list[shapes.Answered]:
+    """Send a batch; return what became of each job. What a full store did not take goes again, as long as it takes some of it.
+
+    `ask` takes a body and returns the answer's; what it raises is raised: StoreFull when a full store takes none for too long.
+    """
+    results: list[shapes.Answered] = []
+    left = list(range(len(batch)))
+    while left:
+        body = await ask(b'{"jobs":[' + b",".join([batch[place] for place in left]) + b"]}")
+        answered = msgspec.json.decode(body, type=shapes.BatchResults).results
+        results = results or list(answered)
+        for place, each in zip(left, answered, strict=True):
+            results[place] = each
+        refused = [place for place in left if _full(results[place])]
+        left = refused if len(refused) < len(left) else []
+    return results
+
+
+def _full(answered: shapes.Answered) -> bool:
+    return answered.error is not None and answered.error.code == errors.StoreFull.code
+
+
+def receipts(answered: Sequence[shapes.Answered], before: int) -> list[shapes.Receipt]:
     """Return the receipts of a batch, or raise what its first refused job met; `before` jobs went ahead of it."""
-    for index, each in enumerate(answered.results):
+    for index, each in enumerate(answered):
         if each.error is not None:
             raise http.named(each.error.code)(f"job {before + index}: {each.error.detail}", index=before + index, id=each.id)
-    return [shapes.Receipt(each.id, each.domain, each.state, each.created) for each in answered.results]
+    return [shapes.Receipt(each.id, each.domain, each.state, each.created) for each in answered]

@@ -117,16 +117,17 @@ class Client:
 
         A request's jobs are checked before any of them is stored. Raises as `submit` for the first bad one, with
         `data["index"]`; for one whose id is taken, after all others of its request were stored, and none of later requests.
+        What a full store does not take is sent again while it takes some: after StoreFull, sending all again makes no job twice.
         """
         receipts: list[shapes.Receipt] = []
         for batch in batches.cut(self._prepared(each) for each in jobs):
             try:
-                body = await self._ask("POST", "/v1/jobs/batch", body=b'{"jobs":[' + b",".join(batch) + b"]}")
+                answered = await batches.sent(lambda body: self._ask("POST", "/v1/jobs/batch", body=body), batch)
             except errors.CallboardError as error:
                 if "index" in error.data:
                     error.data["index"] += len(receipts)
                 raise
-            receipts += batches.receipts(msgspec.json.decode(body, type=shapes.BatchResults), len(receipts))
+            receipts += batches.receipts(answered, len(receipts))
         return receipts
 
     def _prepared(self, given: submission.Submission) -> submission.Submission:

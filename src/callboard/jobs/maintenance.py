@@ -52,8 +52,14 @@ class Maintenance(lifecycle.Lifecycle):
         spare_seconds: float = model.SPARE_SECONDS,
         period_seconds: float = PERIOD_SECONDS,
     ) -> None:
+        """`age_seconds`: how long finished jobs are kept. Less where the store says so (`Abilities.age_seconds`), but never less
+        than `spare_seconds`.
+        """
         super().__init__()
         self._queue = queue
+        most = queue.engine.abilities.age_seconds
+        if most is not None:
+            age_seconds = min(age_seconds, max(most, spare_seconds))
         self._age = round(age_seconds * clock.SECOND)
         self._keep = keep
         self._serves = serves

@@ -6,7 +6,9 @@ What the engine stores is decided by `states`; what is asked of it is put togeth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any, Final, TypeVar
@@ -14,13 +16,16 @@ from typing import Any, Final, TypeVar
 from callboard import errors
 from callboard.jobs import engine as seam
 from callboard.jobs import hints as wake
-from callboard.jobs import model
+from callboard.jobs import model, replies
 from callboard.jobs.waiters import Waiters
 from callboard.jobs.writer import Writer
 from callboard.kit import clock as clocks
 from callboard.kit import uuid7
 
 T = TypeVar("T")
+NONE: Final[Mapping[int, seam.Put]] = {}
+
+_log = logging.getLogger("callboard.store")
 
 PROMOTED_PER_CLAIM: Final = 500
 EXPIRED_PER_COMMIT: Final = 500
@@ -80,21 +85,38 @@ class Queue:
         return result.result if isinstance(result, seam.Refused) else result[-1]
 
     async def submit(self, jobs: Sequence[model.Job]) -> list[seam.Result]:
-        """Store jobs that `submission.build` made; each answers Created, Same, Conflict or Stale."""
+        """Store jobs that `submission.build` made; each answers Created, Same, Conflict, Stale or Full."""
         now = self.clock.now()
         results = await self.write([(seam.Put(job, now),) for job in jobs])
         return [_only(result) for result in results]
 
+    async def submit_claimed(self, puts: Sequence[tuple[model.Job, int]]) -> list[seam.Result]:
+        """Store jobs as `submit` does, each by a time of its own: that by which `engine.Put` finds an id too old.
+
+        Jobs may be claimed already (`states.claimed`): the node they name owns those that answer Created, and nobody else is
+        told of them; others of the same call need not be.
+        """
+        results = await self.write([(seam.Put(job, now),) for job, now in puts])
+        return [_only(result) for result in results]
+
     async def exchange(
-        self, settles: Sequence[seam.Settle | seam.Release], node: bytes, takes: Sequence[seam.Take], limit: int
+        self,
+        settles: Sequence[seam.Settle | seam.Release],
+        node: bytes,
+        takes: Sequence[seam.Take],
+        limit: int,
+        words: Mapping[int, seam.Put] = NONE,
     ) -> tuple[list[seam.Result], list[model.Job]]:
         """End claims and make new ones in one commit.
 
+        `words` are put with the end at their index, in its unit (see `replies`); an end does not fail for its word's sake.
         Returns Settled or Lost for each of `settles`, and the jobs claimed. Takes of paused queues are left out, judged in
         the transaction of the claim; due jobs of the takes' queues are promoted first. When the error's `data["unknown"]` is
         true, claims may have been made: `find` shows those of the node.
         """
         units: list[seam.Unit] = [(settle,) for settle in settles]
+        for index, word in words.items():
+            units[index] = (settles[index], word)
         claim = await self._claim_unit(node, takes, limit)
         if claim:
             units.append(claim)
@@ -102,7 +124,22 @@ class Queue:
         claimed: list[model.Job] = []
         if claim:
             claimed = await self._claimed(results[-1], node, takes, limit)
-        return [_only(result) for result in results[: len(settles)]], claimed
+        ends = [_only(result) for result in results[: len(settles)]]
+        for index in words:
+            if not isinstance(ends[index], seam.Settled | seam.Lost):
+                _log.warning("no reply to %s: the store refused it", uuid7.text(settles[index].id))
+                ends[index] = _only((await self.write([(settles[index],)]))[0])
+        return ends, claimed
+
+    async def say(self, jobs: Sequence[model.Job]) -> None:
+        """Put the word about each of these finished jobs of which one is owed (see `replies`). A store that is away is logged."""
+        now = self.clock.now()
+        units: list[seam.Unit] = [(replies.put(job, now),) for job in jobs if replies.owed(job)]
+        if units:
+            try:
+                await self.write(units)
+            except errors.StoreError as error:
+                _log.warning("no reply to %d jobs: %s", len(units), error)
 
     async def _claim_unit(self, node: bytes, takes: Sequence[seam.Take], limit: int) -> seam.Unit:
         if not takes or limit < 1:
@@ -140,7 +177,11 @@ class Queue:
     async def cancel(self, domain: str, id: bytes) -> model.State:
         """Cancel a job: CANCELLED, or RUNNING when it runs and carries the wish now. Raises JobNotFound, StateRefused."""
         (result,) = await self.write([(seam.Cancel(domain, id, self.clock.now()),)])
-        return _became(_only(result), id, "cancelled")
+        became = _became(_only(result), id, "cancelled")
+        if became is model.State.CANCELLED:
+            with contextlib.suppress(errors.StoreError):  # It is cancelled, whoever hears of it.
+                await self.say([job for job in await self.get_many([(domain, id)]) if job is not None])
+        return became
 
     async def retry(self, domain: str, id: bytes, run: int | None = None) -> model.State:
         """Begin a new run of a finished job (if it is in `run`, when given): AVAILABLE. Raises JobNotFound, StateRefused."""
@@ -158,6 +199,7 @@ class Queue:
             only = await self.guarded(seam.Expire(tuple(nodes), EXPIRED_PER_COMMIT, self.clock.now()), guards)
             assert isinstance(only, seam.Expired)
             ended += only.jobs
+            await self.say([job for job in only.jobs if job.finished])
             if len(only.jobs) < EXPIRED_PER_COMMIT:
                 return ended
 

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from callboard import errors
-from callboard.jobs import model, states
+from callboard.jobs import engine as seam
+from callboard.jobs import model, replies, states
 from callboard.jobs.kinds import Kind
 from callboard.kit import clock, codec, grammar, uuid7
 
@@ -46,8 +47,10 @@ _UNDECLARED = Kind(name="undeclared")
 _UNSAID = (None,) * 11
 
 
-def build(given: Submission, kinds: Mapping[str, Kind], now: int, *, max_payload: int = model.MAX_PAYLOAD) -> model.Job:
-    """Return the job that a submission makes at `now` (microseconds UTC).
+def build(
+    given: Submission, kinds: Mapping[str, Kind], now: int, *, id: bytes | None = None, max_payload: int = model.MAX_PAYLOAD
+) -> model.Job:
+    """Return the job that a submission makes at `now` (microseconds UTC). `id` is what it gets when it names none.
 
     A kind found in `kinds` gives the defaults and checks the arguments; another one is taken on trust, with general defaults.
     Raises InvalidInput (and what is below it) naming the field; TooLarge for arguments over `max_payload` bytes.
@@ -69,7 +72,7 @@ def build(given: Submission, kinds: Mapping[str, Kind], now: int, *, max_payload
     state, run_at = states.entered(now if given.run_at is None and given.delay is None else _run_at(given, now), now)
     timeout = given.timeout if given.timeout is not None else kind.timeout
     return model.Job(
-        id=uuid7.make(now) if given.id is None else _id(given.id, now),
+        id=(id or uuid7.make(now)) if given.id is None else _id(given.id, now),
         kind=given.kind,
         domain=grammar.DEFAULT_DOMAIN if given.domain is None else grammar.check_domain(given.domain),
         queue=kind.queue if given.queue is None else grammar.check_label(given.queue, "queue"),
@@ -86,6 +89,29 @@ def build(given: Submission, kinds: Mapping[str, Kind], now: int, *, max_payload
         state=state,
         run_at=run_at,
         submitted_at=now,
+    )
+
+
+def refused(job: model.Job, result: seam.Result, **data: Any) -> errors.CallboardError:
+    """Return the error that tells why a valid job was not stored: its Put met Conflict, Full or Stale. `data` goes with it."""
+    id = uuid7.text(job.id)
+    if isinstance(result, seam.Conflict):
+        return errors.IdConflict(
+            f"job {id} exists with another kind, other arguments or options: make a new id for new work",
+            id=id,
+            state=result.state.word,
+            **data,
+        )
+    if isinstance(result, seam.Full):
+        return errors.StoreFull(
+            f"the store holds its limit of {result.limit} jobs: wait until some are finished and gone, or raise its limit",
+            limit=result.limit,
+            **data,
+        )
+    return errors.IdExpired(
+        f"no job {id}, and its id is over {model.IDEMPOTENCY_SECONDS} seconds old: it may be finished and gone; make a new id",
+        id=id,
+        **data,
     )
 
 
@@ -167,6 +193,8 @@ def _meta(value: dict[str, str]) -> dict[str, str]:
         size = len("".join((*value.keys(), *value.values())).encode())
     except (AttributeError, TypeError, UnicodeEncodeError):
         raise errors.InvalidInput("meta holds something else than text: it maps strings to strings") from None
+    if any(key.startswith(replies.OWN) for key in value):
+        raise errors.InvalidInput(f"meta has a key that begins with {replies.OWN!r}: those are Callboard's own")
     if len(value) > 16 or size > 4096:
         raise errors.InvalidInput("meta is too large: 16 entries and 4096 bytes at most")
     return value

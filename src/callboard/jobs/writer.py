@@ -181,6 +181,9 @@ class Writer:
             if several:
                 return self._halve(orders, waits)
             self._failures += 1
+            if isinstance(error, errors.TooLarge):  # For this store, whatever the limits of settings say.
+                orders[0].error = error
+                return
             _log.exception("the store's engine failed on a unit")
             orders[0].error = errors.StoreUnavailable(f"the store's engine failed: {type(error).__name__}: {error}")
             return

@@ -36,6 +36,12 @@ def make(now: int) -> bytes:
     return _halves.pack(stamp >> 12 << 16 | 0x7000 | stamp & 0xFFF, tail >> 2 | 1 << 63)
 
 
+def of(milliseconds: int, seed: bytes) -> bytes:
+    """Return the id of a time that 16 bytes make: the same for the same, for what must meet its own id when it comes again."""
+    high, low = _halves.unpack(seed)
+    return _halves.pack((milliseconds & 0xFFFFFFFFFFFF) << 16 | 0x7000 | high & 0xFFF, low >> 2 | 1 << 63)
+
+
 def milliseconds(value: bytes) -> int:
     """Return the time inside an id, in milliseconds UTC."""
     return int.from_bytes(value[:6], "big")

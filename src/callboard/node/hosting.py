@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from callboard import app, errors
 from callboard.app import exposure
+from callboard.brokers import address
 from callboard.coordination import engine, sessions
 from callboard.jobs import queue
 from callboard.kit import beat, clock
@@ -45,10 +46,10 @@ class Hosted(msgspec.Struct, frozen=True):
 
 
 def worker(parts: Parts) -> Iterator[Hosted]:
-    """Build the role that runs handlers."""
+    """Build the role that runs handlers, and beside it the one that takes jobs from message brokers, if any are set."""
     from callboard.roles import worker  # Here, so that a gateway does not load it.
 
-    given = parts.record.settings.worker
+    given, bridged = parts.record.settings.worker, _bridged(parts)
     made = worker.Worker(
         parts.queue,
         parts.app,
@@ -60,8 +61,38 @@ def worker(parts: Parts) -> Iterator[Hosted]:
         beat=parts.beat,
         log_level=parts.record.settings.log.level,
         log_form=parts.record.settings.log.form,
+        beside=bridged.app if bridged is not None else None,
     )
     yield Hosted(made, exposure.role_offer(made))
+    if bridged is not None:
+        beside = _bridge(parts, made, bridged)
+        yield Hosted(beside, exposure.role_offer(beside))
+
+
+def _bridged(parts: Parts) -> Any:
+    """Return what answers for the node's message brokers; None when none are set. Raises InvalidSetting."""
+    given = [address.parsed(url) for url in parts.record.settings.bridge.urls]
+    if not given:
+        return None
+    try:
+        from callboard.roles import bridge  # Here, as most nodes host none; and it needs an optional extra.
+    except ImportError as error:
+        why = " ".join(str(error).split())
+        raise errors.InvalidSetting(
+            f"bridge.urls needs a package that cannot be loaded ({why:.200}): pip install 'callboard[activemq]'"
+        ) from None
+    return bridge.Answers(given, parts.queue)
+
+
+def _bridge(parts: Parts, beside: Any, answers: Any) -> role.Role:
+    """Build the role that takes jobs from message brokers for a worker's free slots."""
+    from callboard.roles import bridge
+
+    meant = bridge.chosen(parts.record.settings.bridge.destinations, beside.takes_from)
+    door = beside.open_door([(domain, name) for domain in {each.domain for each in meant} for name in answers.queues()])
+    made = bridge.Bridge(parts.queue, door, parts.app.kinds, answers.brokers, meant, answers)
+    door.freed, door.left = made.freed, made.left
+    return made
 
 
 def gateway(parts: Parts) -> Iterator[Hosted]:

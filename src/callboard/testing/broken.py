@@ -172,6 +172,15 @@ class StaleMade(Wrapper):
         return replace(op, now=0) if isinstance(op, seam.Put) else super().change(op)
 
 
+class DroppedClaim(Wrapper):
+    """Stores of a job that is put claimed neither whose it is nor since when."""
+
+    def change(self, op: Any) -> seam.Op:
+        if isinstance(op, seam.Put) and op.job.state is model.State.RUNNING:
+            return replace(op, job=replace(op.job, node=None, started_at=None))
+        return super().change(op)
+
+
 class EagerPromotion(Wrapper):
     """Promotes jobs an hour before their time."""
 

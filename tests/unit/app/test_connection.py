@@ -19,6 +19,7 @@ from callboard.jobs.engines import memory
 from callboard.kit import uuid7
 from callboard.roles.gateway import Gateway, keys
 from callboard.roles.worker import Worker
+from tests.unit import limited
 
 app = Callboard("shop")
 
@@ -140,6 +141,16 @@ async def test_the_same_id_makes_no_second_job(connected: Any, store: queues.Que
     old = uuid7.text(uuid7.make(store.clock.now() - 3600 * 1_000_000))
     with pytest.raises(errors.IdExpired):
         await sell.options(id=old).submit(items={}, at=NOW)
+
+
+async def test_a_full_store_is_told_with_its_limit_and_the_first_that_had_no_room() -> None:
+    full = queues.Queue(limited.Limited(memory.open("memory:"), 2))
+    await full.start()
+    async with app.connect(full):
+        with pytest.raises(errors.StoreFull, match="limit of 2 jobs") as caught:
+            await sell.submit_many([{"items": {}, "at": NOW}] * 3)
+    assert (caught.value.retryable, caught.value.data) == (True, {"limit": 2, "index": 2})
+    await full.stop()
 
 
 async def test_a_domain_for_all(store: queues.Queue) -> None:

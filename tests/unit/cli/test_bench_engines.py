@@ -54,6 +54,33 @@ def test_without_a_bare_driver_there_is_no_ratio():
     assert found["engine insert"].ratios == []
 
 
+def test_an_ensemble_has_a_goal_of_its_own():
+    found = rows("zookeeper")
+    assert (found["end to end"].goal, found["engine insert"].goal) == ("≥ 0.40", "")
+
+
+def test_a_bridge_stands_beside_the_faster_consumers_of_the_same_round():
+    rounds = [
+        {"raw, 1 process": 100.0, "raw, 2 processes": 80.0, "bridge": 70.0},
+        {"bridge": 90.0, "raw, 2 processes": 100.0, "raw, 1 process": 50.0},
+    ]
+    found = {row.what: row for row in figures.of_messages("activemq", rounds)}
+    assert (found["bridge"].ratios, found["bridge"].goal) == ([0.7, 0.9], "≥ 0.70")
+    assert found["raw, 1 process"].values == [100.0, 50.0] and not found["raw, 1 process"].ratios
+
+
+@pytest.mark.parametrize(
+    ("url", "servers"),
+    [
+        ("mysql://callboard:open-sesame@127.0.0.1:1/callboard", 1),
+        ("zookeeper://a:1,b:2,c:3/callboard?backlog=5", 3),
+        ("zookeeper://a:1,b:2", 2),
+    ],
+)
+def test_the_servers_of_a_url_are_counted(url, servers):
+    assert raw.hosts(url) == servers
+
+
 @pytest.mark.parametrize(("value", "text"), [(0.012345, "0.0123"), (12.345, "12.3"), (123.4, "123"), (1234567.8, "1,234,568")])
 def test_figures_have_the_digits_that_mean_something(value, text):
     assert figures.text(value) == text
@@ -97,7 +124,8 @@ async def test_two_processes_work_at_the_same_time(tmp_path):
 
 
 def test_what_is_unknown_is_refused():
-    with pytest.raises(errors.InvalidInput, match="no such product: oracle; there are mariadb, postgresql, galera"):
+    known = "mariadb, postgresql, galera, zookeeper, activemq"
+    with pytest.raises(errors.InvalidInput, match=f"no such product: oracle; there are {known}"):
         engines.bench_engines(("oracle",))
     with pytest.raises(errors.InvalidInput, match="no such part"):
         engines.bench_engines(part=("speed",))

@@ -51,6 +51,8 @@ def test_a_commands_own_help_is_longer_than_its_line_in_the_list(capsys):
         (["submit", "a.b", "--run-at", "tomorrow"], "is not a time"),
         (["submit", "a.b", "--run-at", "2030-01-01T00:00:00"], "has no offset"),
         (["submit", "a.b", "--within", "3"], "--wait"),
+        (["submit", "a.b", "--destination", "x"], "--via"),
+        (["submit", "a.b", "--via", "tcp://x"], "begins with activemq://"),
         (["jobs", "--limit", "0"], "--limit 0"),
         (["cancel"], "give its id"),
         (["pause"], "give its name"),

@@ -77,9 +77,15 @@ class Site:
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[Site]:
+def engine() -> seam.Engine:
+    """The store of a site."""
+    return memory.open("memory:")
+
+
+@pytest.fixture
+async def site(engine: seam.Engine) -> AsyncIterator[Site]:
     async with contextlib.AsyncExitStack() as stack:
-        queue = queues.Queue(memory.open("memory:"))
+        queue = queues.Queue(engine)
         await queue.start()
         stack.push_async_callback(queue.stop)
         token = await keys.ensure_admin(queue)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from callboard import errors
@@ -78,6 +79,19 @@ async def test_old_jobs_go(queue):
     await finished(queue, 2)
     await made.round()
     assert await total(queue, model.State.COMPLETED) == 2
+
+
+@pytest.mark.parametrize(("most", "kept_seconds"), [(7200, 7200), (60, model.SPARE_SECONDS), (1e9, 86_400), (None, 86_400)])
+async def test_a_store_may_keep_less_than_was_set_but_never_less_than_it_must(queue, most, kept_seconds):
+    queue.engine.abilities = msgspec.structs.replace(queue.engine.abilities, age_seconds=most)
+    await finished(queue, 2)
+    made = kept(queue)
+    for passed, left in ((kept_seconds - 1, 2), (2, 0)):
+        queue.clock.advance(passed)
+        await finished(queue, 1, "other")
+        await made.round()
+        assert await total(queue, model.State.COMPLETED) == left
+        queue.clock.advance(maintenance.AGE_LOOK_SECONDS)
 
 
 async def test_too_many_jobs_go_the_longest_finished_first(queue):

@@ -18,8 +18,9 @@ from cyclopts import Parameter
 
 from callboard import errors
 from callboard.cli import exits, output
-from callboard.cli.bench import backlog, certification, figures, latency, machine, outage, pairs, private
+from callboard.cli.bench import backlog, bridging, certification, figures, latency, machine, outage, pairs, private
 from callboard.kit import telemetry
+from callboard.testing.engines import activemq
 
 PARTS: Final = ("rounds", "latency", "backlog", "kill")
 GIVEN: Final = "given"
@@ -37,7 +38,7 @@ def bench_engines(
     out: Annotated[str, Parameter(help="Where bench-engines.json goes. [bench-results]")] = "bench-results",
     json: Annotated[bool, Parameter(help="Print JSON.")] = False,
 ) -> int:
-    """Measure Callboard on MariaDB, PostgreSQL and Galera beside what the servers themselves can do.
+    """Measure Callboard on MariaDB, PostgreSQL, Galera, ZooKeeper and ActiveMQ beside what the servers themselves can do.
 
     Starts private servers ('make engines' installs them), and removes them. Their limit is what two processes with a bare driver
     reach, with the same rows in the same batches. Each round measures everything once; ratios are of the same round.
@@ -47,7 +48,8 @@ def bench_engines(
     if rounds < 1 or seconds < 1 or jobs < 1:
         raise errors.InvalidInput("too little to measure: --rounds, --seconds and --jobs are 1 at the least")
     telemetry.configure("error", "text")
-    measuring = Measuring(_chosen(products, store), rounds=rounds, seconds=seconds, jobs=jobs)
+    broker = private.broker() if store is None and private.BROKER in (products or private.PRODUCTS) else None
+    measuring = Measuring(_chosen(products, store), broker, rounds=rounds, seconds=seconds, jobs=jobs)
     try:
         measuring.run(part or PARTS)
     finally:  # What took minutes to find is not lost with what failed after it.
@@ -62,7 +64,7 @@ def bench_engines(
 def _chosen(products: tuple[str, ...], store: str | None) -> dict[str, private.Served]:
     if store is not None:
         return {GIVEN: private.Given(store)}
-    return {name: private.open(name) for name in products or private.PRODUCTS}
+    return {name: private.open(name) for name in products or private.PRODUCTS if name != private.BROKER}
 
 
 def _check(what: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
@@ -73,9 +75,12 @@ def _check(what: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
 class Measuring:
     """One run over some servers. What was found is in `rows`."""
 
-    def __init__(self, served: dict[str, private.Served], *, rounds: int, seconds: float, jobs: int) -> None:
+    def __init__(
+        self, served: dict[str, private.Served], broker: activemq.Broker | None, *, rounds: int, seconds: float, jobs: int
+    ) -> None:
         self.rows: list[figures.Row] = []
         self._served = served
+        self._broker = broker
         self._rounds = rounds
         self._seconds = seconds
         self._jobs = jobs
@@ -85,8 +90,11 @@ class Measuring:
         """Return the figures found so far by product, and the machine's."""
         return {
             "machine": self._machine,
-            **{name: [row.told() for row in self.rows if row.product == name] for name in self._served},
+            **{name: [row.told() for row in self.rows if row.product == name] for name in self._names()},
         }
+
+    def _names(self) -> list[str]:
+        return [*self._served, *([private.BROKER] if self._broker else [])]
 
     def run(self, parts: tuple[str, ...]) -> None:
         """Start the servers, measure, take them away."""
@@ -101,6 +109,8 @@ class Measuring:
         with contextlib.ExitStack() as stack:
             for served in self._served.values():
                 stack.enter_context(served)
+            if self._broker:
+                stack.enter_context(self._broker)
             for part in PARTS:
                 if part in parts:
                     uvloop.run(measures[part]())
@@ -110,14 +120,29 @@ class Measuring:
         for number in range(self._rounds):
             for name, served in self._served.items():
                 before = await asyncio.to_thread(_certified, served)
-                round = await pairs.measure(served, number, self._seconds)
+                jobs = private.ROUND_JOBS.get(name, pairs.JOBS)
+                round = await pairs.measure(served, number, self._seconds, jobs)
                 found[name].append(round | certification.share(before, await asyncio.to_thread(_certified, served)))
                 output.note(f"round {number + 1} of {self._rounds}, {name}: {_shown(found[name][-1])}")
         for name, rounds in found.items():
             beside = found.get("mariadb") if name == "galera" else None
             self.rows += figures.of_rounds(name, rounds, beside)
+        if self._broker:
+            await self._measure_messages(self._broker)
+
+    async def _measure_messages(self, broker: activemq.Broker) -> None:
+        found = []
+        for number in range(self._rounds):
+            found.append(await bridging.measure(broker, number))
+            output.note(f"round {number + 1} of {self._rounds}, {private.BROKER}: {_shown(found[-1])}")
+        self.rows += figures.of_messages(private.BROKER, found)
 
     async def _measure_latency(self) -> None:
+        if self._broker:
+            times = await bridging.latency(self._broker)
+            self.rows.append(figures.Row(private.BROKER, "message to start, p50", "ms", [times["p50_ms"]], goal="p50 ≤ 10"))
+            self.rows.append(figures.Row(private.BROKER, "message to start, p99", "ms", [times["p99_ms"]]))
+            output.note(f"latency, {private.BROKER}: {times}")
         for name, served in self._served.items():
             found = await latency.measure(store=await asyncio.to_thread(served.database))
             for what, times in found.items():
@@ -130,12 +155,13 @@ class Measuring:
     async def _measure_backlog(self) -> None:
         for name, served in self._served.items():
             url = await asyncio.to_thread(served.database)
-            found = await asyncio.to_thread(backlog.measure, self._jobs, url)
+            jobs = min(self._jobs, private.MOST_JOBS.get(name, self._jobs))
+            found = await asyncio.to_thread(backlog.measure, jobs, url)
             empty = float(found["claims_per_second_empty"])
             self.rows.append(figures.Row(name, "claims, empty", "jobs/s", [empty]))
             for kind in ("full", "unknown_in_front"):
                 rate = float(found[f"claims_per_second_{kind}"])
-                what = f"claims, {self._jobs} {'queued' if kind == 'full' else 'of unknown kinds in front'}"
+                what = f"claims, {jobs} {'queued' if kind == 'full' else 'of unknown kinds in front'}"
                 self.rows.append(figures.Row(name, what, "jobs/s", [rate], "empty", [rate / empty], "≥ 0.80"))
             output.note(f"backlog, {name}: {found}")
 

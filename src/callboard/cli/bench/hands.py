@@ -24,7 +24,13 @@ HANDS: Final = 2
 """Processes: as many as there are workers beside them."""
 BATCH: Final = 500
 """Jobs a statement and commit."""
-_DRIVERS: Final = {"mysql": "raw_mysql", "mariadb": "raw_mysql", "postgresql": "raw_postgresql", "postgres": "raw_postgresql"}
+_DRIVERS: Final = {
+    "mysql": "raw_mysql",
+    "mariadb": "raw_mysql",
+    "postgresql": "raw_postgresql",
+    "postgres": "raw_postgresql",
+    "zookeeper": "raw_zookeeper",
+}
 
 
 def has_raw(url: str) -> bool:

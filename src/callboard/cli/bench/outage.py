@@ -14,7 +14,6 @@ from typing import Any, Final
 from callboard import errors
 from callboard.cli.bench import deployment, hands, private, raw, stream
 from callboard.cli.bench.apps import app, noop
-from callboard.databases import address
 from callboard.jobs import queue
 
 KILLS: Final = 5
@@ -39,7 +38,7 @@ async def measure(served: private.Served, kills: int = KILLS) -> dict[str, list[
             recovered.append(first)
             later.append(second)
             await asyncio.to_thread(served.start)
-            if len(address.parsed(url).hosts) > 1:
+            if raw.hosts(url) > 1:
                 await asyncio.sleep(HOME_SECONDS)
     return {"recovery": recovered, "first job after it": later}
 
@@ -60,7 +59,7 @@ async def _kill(served: private.Served, url: str) -> tuple[float, float]:
     looking = asyncio.create_task(asyncio.to_thread(_look, url, killed))
     await asyncio.to_thread(served.kill)
     killed.set()
-    if len(address.parsed(url).hosts) == 1:  # In a cluster others take over; the killed one comes back afterwards.
+    if raw.hosts(url) == 1:  # In a cluster others take over; the killed one comes back afterwards.
         await asyncio.to_thread(served.start)
     return await looking
 
@@ -82,7 +81,7 @@ def _written(url: str, began: float) -> raw.Hand:
     """Try every host until one takes a commit; return the connection."""
     driver: Any = hands.driver(url)
     while True:
-        for host in range(len(address.parsed(url).hosts)):
+        for host in range(raw.hosts(url)):
             with contextlib.suppress(driver.FAILURES):
                 hand: raw.Hand = driver.Hand(url, host)
                 hand.insert(1)

@@ -60,6 +60,11 @@ class Driver(Protocol):
         """Connect to one of a URL's hosts."""
 
 
+def hosts(url: str) -> int:
+    """Return how many servers a URL names."""
+    return len(url.partition("://")[2].rpartition("@")[2].partition("/")[0].split(","))
+
+
 def ids(jobs: int) -> list[bytes]:
     """Return new ids that grow with time, as jobs have them."""
     stamp = (time.time_ns() // 1_000_000).to_bytes(6, "big")

@@ -69,14 +69,15 @@ async def one(desk: desks.Desk, grant: keys.Grant, domain: str, body: bytes) -> 
         return 201, _receipt(job, job.state, b"true")
     if type(result) is seam.Same:
         return 200, _receipt(job, result.state, b"false")
-    raise refused(job, result)
+    raise submission.refused(job, result)
 
 
 async def many(desk: desks.Desk, grant: keys.Grant, domain: str, body: bytes) -> bytes:
     """Store the jobs of a batch; return a result for each in JSON: a receipt, or why it was refused.
 
     All are checked before any is stored. Raises what `one` does for the first bad one, with its `index` in the error's data;
-    conflicts with jobs of the store are results, not errors.
+    conflicts with jobs of the store are results, not errors, and so is what a full store takes no more. StoreFull when it takes
+    none of them: then all of it may be sent again later.
     """
     given = read(body, _batch).jobs
     if len(given) > MAX_BATCH_JOBS:
@@ -85,6 +86,8 @@ async def many(desk: desks.Desk, grant: keys.Grant, domain: str, body: bytes) ->
         )
     jobs = await _build_all(desk, grant, domain, given)
     results = await desk.queue.submit(jobs) if jobs else []
+    if jobs and all([type(result) is seam.Full for result in results]):
+        raise submission.refused(jobs[0], results[0])
     return b'{"results":[' + b",".join([_result(job, result) for job, result in zip(jobs, results, strict=True)]) + b"]}"
 
 
@@ -108,21 +111,6 @@ def _build(desk: desks.Desk, grant: keys.Grant, domain: str, given: submission.S
     return submission.build(given, desk.kinds, desk.queue.clock.now())
 
 
-def refused(job: model.Job, result: seam.Result) -> errors.CallboardError:
-    """Return the error that tells why a valid job was not stored."""
-    id = uuid7.text(job.id)
-    if isinstance(result, seam.Conflict):
-        return errors.IdConflict(
-            f"job {id} exists with another kind, other arguments or options: make a new id for new work",
-            id=id,
-            state=result.state.word,
-        )
-    return errors.IdExpired(
-        f"no job {id}, and its id is over {model.IDEMPOTENCY_SECONDS} seconds old: it may be finished and gone; make a new id",
-        id=id,
-    )
-
-
 def _receipt(job: model.Job, state: model.State, created: bytes) -> bytes:
     # Nothing here needs escaping: ids, domains and states are letters, digits, '-', '.' and '_'.
     return b'{"id":"%b","domain":"%b","state":"%b","created":%b}' % (
@@ -138,5 +126,5 @@ def _result(job: model.Job, result: seam.Result) -> bytes:
         return _receipt(job, job.state, b"true")
     if type(result) is seam.Same:
         return _receipt(job, result.state, b"false")
-    error = refused(job, result)
+    error = submission.refused(job, result)
     return _encode(shapes.Refused(uuid7.text(job.id), shapes.Refusal(error.code, error.message)))

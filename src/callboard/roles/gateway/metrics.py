@@ -5,8 +5,9 @@ Each gateway has a registry of its own. Counts of jobs come from the store, at m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
@@ -16,6 +17,17 @@ from callboard.jobs import model
 from callboard.jobs import queue as queues
 from callboard.roles.gateway import views
 
+Nodes = Callable[[], Awaitable[list[dict[str, Any]]]]
+BRIDGE: Final = {
+    "messages": "Messages that a bridge was given, since its start.",
+    "put": "Jobs that a bridge stored.",
+    "claimed": "Jobs that a bridge stored claimed for its own node.",
+    "duplicates": "Messages whose jobs were there already.",
+    "dead_letters": "Messages that a bridge put aside.",
+    "acks": "Messages that a bridge acknowledged.",
+    "replies": "Replies that a bridge sent.",
+}
+"""What bridges count, by the names in their facts."""
 MAX_AGE_NS: Final = 1_000_000_000
 MEDIA_TYPE: Final = exposition.CONTENT_TYPE_PLAIN_0_0_4.partition("; charset=")[0]
 """Without the charset, which the framework adds to text."""
@@ -24,8 +36,11 @@ MEDIA_TYPE: Final = exposition.CONTENT_TYPE_PLAIN_0_0_4.partition("; charset=")[
 class Metrics:
     """The counters of one gateway; on one event loop."""
 
-    def __init__(self, queue: queues.Queue) -> None:
+    def __init__(self, queue: queues.Queue, nodes: Nodes | None = None) -> None:
+        """`nodes` returns the facts of live nodes: what bridges count is in them."""
         self._queue = queue
+        self._nodes = nodes
+        self._bridges: list[tuple[str, Mapping[str, Any]]] = []
         self._requests: dict[tuple[str, str, int], int] = {}
         self._seconds: dict[tuple[str, str], tuple[int, float]] = {}
         self._counts: list[tuple[str, str, str, int]] = []
@@ -45,6 +60,7 @@ class Metrics:
     async def text(self) -> bytes:
         """Return everything as Prometheus reads it. Jobs are left out while the store cannot be read."""
         await self._count_jobs()
+        await self._ask_bridges()
         return exposition.generate_latest(self._registry)
 
     def families(self) -> Iterator[Metric]:
@@ -57,6 +73,15 @@ class Metrics:
         for domain, queue, state, number in self._counts:
             jobs.add_metric([domain, queue, state], number)
         yield jobs
+        yield from self._bridge_families()
+
+    def _bridge_families(self) -> Iterator[Metric]:
+        for name, text in BRIDGE.items():
+            family = CounterMetricFamily(f"callboard_bridge_{name}", text, labels=["node"])
+            for node, facts in self._bridges:
+                family.add_metric([node], facts.get(name, 0))
+            if self._bridges:
+                yield family
 
     def _http_families(self) -> Iterator[Metric]:
         requests = CounterMetricFamily("callboard_http_requests", "Answered requests.", labels=["method", "route", "status"])
@@ -79,6 +104,17 @@ class Metrics:
                 yield CounterMetricFamily(
                     f"callboard_store_{name}", f"Of this process's writer: {name} since its start.", value=value
                 )
+
+    async def _ask_bridges(self) -> None:
+        if self._nodes is None:
+            return
+        with contextlib.suppress(errors.CoordinationError):  # What was known is said again.
+            self._bridges = [
+                (str(node.get("incarnation")), role)
+                for node in await self._nodes()
+                for role in node.get("roles", ())
+                if role.get("role") == "bridge"
+            ]
 
     async def _count_jobs(self) -> None:
         now = self._queue.clock.boot()

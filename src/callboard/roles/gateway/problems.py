@@ -41,6 +41,8 @@ _STATUSES: Final[dict[type[errors.CallboardError], int]] = {
     errors.StoreFull: 503,
     errors.StoreRefused: 503,
     errors.StoreUnfit: 503,
+    errors.BrokerUnavailable: 503,
+    errors.BrokerRefused: 503,
     errors.WaitTimeout: 504,
     errors.Unreachable: 503,
     errors.UnknownName: 404,

@@ -55,13 +55,14 @@ class Gateway(role.Role):
     ) -> None:
         super().__init__()
         self._node_connections = node_connections
+        live = roster.Roster(entries, queue.clock)
         self._desk = desks.Desk(
             queue=queue,
             kinds=kinds,
             keyring=keys.Keyring(queue),
-            roster=roster.Roster(entries, queue.clock),
+            roster=live,
             waits=waits.Waits(queue),
-            metrics=metrics.Metrics(queue),
+            metrics=metrics.Metrics(queue, live.nodes),
             health=health.Health(queue, calls_ready or (lambda: calls is not None)),
             calls=calls,
             max_batch_body=max_body_bytes,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -17,10 +17,10 @@ import structlog
 from callboard import errors
 from callboard.jobs import engine as seam
 from callboard.jobs import hints as wake
-from callboard.jobs import lanes, model
+from callboard.jobs import lanes, model, replies
 from callboard.jobs import queue as queues
 from callboard.kit import backoff, clock
-from callboard.roles.worker import endings
+from callboard.roles.worker import door, endings
 from callboard.roles.worker.run import Why
 from callboard.roles.worker.runs import Runs
 
@@ -29,6 +29,7 @@ log = structlog.get_logger()
 AWAY_FIRST_SECONDS: Final = 0.05
 AWAY_MOST_SECONDS: Final = 1.0
 FOUND_PER_PAGE: Final = 1000
+NOTHING: Final = lanes.Limits(0, 0)
 
 Kinds = tuple[tuple[str, tuple[int, ...]], ...]
 """Names of kinds, each with the payload versions understood."""
@@ -50,7 +51,13 @@ class Claims:
         self._sources = list(sources)
         """(domain, queue) pairs to claim from; they take turns in being first."""
         self._poll_seconds = poll_seconds
+        self.door: door.Door | None = None
+        """By which jobs come in that were not claimed here, if any do; set before `serve`."""
+        self.asked = lanes.Limits(0, 0)
+        """Slots that a claim under way may fill."""
         self._ended: list[Ended] = []
+        self._words: dict[int, model.Job] = {}
+        """Jobs about whose end a word is owed, by the `id` of what ends them in `_ended`."""
         self._maybe = [True] * (max(model.Lane) + 1)
         """By lane: whether the store may have jobs for us."""
         self._heard = 0
@@ -75,9 +82,29 @@ class Claims:
         """Ends of claims that wait for the store, not counting those on their way to it."""
         return len(self._ended)
 
-    def end(self, op: Ended) -> None:
+    def wants(self, limits: lanes.Limits) -> bool:
+        """Whether the store may have jobs for slots as free as this."""
+        short, long = limits
+        return (
+            bool(self._sources)
+            and not self._closing
+            and bool((short and self._maybe[model.Lane.SHORT]) or (long and self._maybe[model.Lane.LONG]))
+        )
+
+    @property
+    def turn(self) -> int:
+        """0 or 1, changing with each claim."""
+        return self._turn % 2
+
+    def take_from(self, sources: Sequence[tuple[str, str]]) -> None:
+        """Claim from more (domain, queue) pairs."""
+        self._sources += sources
+
+    def end(self, op: Ended, job: model.Job) -> None:
         """Take the end of a claim, to be written with the next exchange."""
         self._ended.append(op)
+        if replies.owed(job):
+            self._words[id(op)] = job
         if self._bell is not None:
             self.ring()
 
@@ -107,6 +134,8 @@ class Claims:
     def close(self) -> None:
         """Claim nothing more; what an exchange under way claims is handed back."""
         self._closing = True
+        if self.door is not None:
+            self.door.open = False
         if not self._over:
             self._quiet.clear()
         self.ring()
@@ -124,7 +153,7 @@ class Claims:
                 self._runs.tell()
                 if self._unsure:
                     await self._find()
-                elif self._ended or self._wants():
+                elif self._ended or self.wants(self._limits):
                     await self._exchange()
                 else:
                     await self._rest()
@@ -132,32 +161,50 @@ class Claims:
             self._over = True
             self._quiet.set()
 
-    def _wants(self) -> bool:
-        short, long = self._runs.limits
-        return (
-            bool(self._sources)
-            and not self._closing
-            and bool((short and self._maybe[model.Lane.SHORT]) or (long and self._maybe[model.Lane.LONG]))
-        )
+    @property
+    def _limits(self) -> lanes.Limits:
+        """What may be claimed now."""
+        return self._runs.limits if self.door is None else self.door.left_to_claims
 
     # Exchanging
 
     async def _exchange(self) -> None:
         ended, self._ended = self._ended, []
-        limits, heard = self._runs.limits, self._heard
-        takes = () if self._closing or not self._sources or (self._away and ended) else self._takes(limits)
+        limits, heard = self._limits, self._heard
+        takes: tuple[seam.Take, ...] = ()
+        alone = self.door is None  # Else a claim that gets nothing would keep slots from those who bring jobs.
+        if self._sources and not self._closing and not (self._away and ended) and (alone or self.wants(limits)):
+            takes = self._takes(limits)
+            self.asked = limits
         try:
-            results, jobs = await self._store.exchange(ended, self._node, takes, limits.short)
+            results, jobs = await self._store.exchange(ended, self._node, takes, limits.short, self._owed(ended))
         except Exception as error:
             self._ended[:0] = ended
             self._unsure = bool(takes)
+            self.asked = NOTHING
             await self._stay_away(error)
             return
-        self._note(ended, results)
         if takes:
             self._learn(limits, jobs, heard)
-        self._begin(jobs)
+        self.begin(jobs)
+        self.asked = NOTHING
+        self._note(ended, results)
+        if self._words:
+            await self._say(ended, results)
         self._is_back()
+        if takes and self.door is not None:
+            self.door.freed()
+
+    def _owed(self, ended: list[Ended]) -> Mapping[int, seam.Put]:
+        """The words that go with ends of which it is known that they are final."""
+        if not self._words:
+            return {}
+        now = self._store.clock.now()
+        return {
+            index: replies.put(self._words[id(op)], now)
+            for index, op in enumerate(ended)
+            if id(op) in self._words and isinstance(op, seam.Settle) and op.outcome.state in model.TERMINAL
+        }
 
     def _takes(self, limits: lanes.Limits) -> tuple[seam.Take, ...]:
         """What the free slots can take. Sources and lanes take turns in being first, so that none starves another."""
@@ -181,7 +228,8 @@ class Claims:
         if len(jobs) - short < limits.long:
             self._maybe[model.Lane.LONG] = False
 
-    def _begin(self, jobs: list[model.Job]) -> None:
+    def begin(self, jobs: list[model.Job]) -> None:
+        """Run jobs that are claimed for here; once closed, hand them back."""
         self.claimed += len(jobs)
         if self._closing:
             self._ended += [endings.released(job, self._store.clock.now()) for job in jobs]
@@ -198,6 +246,15 @@ class Claims:
         self.settled += len(ended)
         if due:
             self._look_at(due)
+
+    async def _say(self, ended: list[Ended], results: Sequence[seam.Result]) -> None:
+        """Have a word said of ends that turned out to be final: after a wish to cancel, or in a handler's own transaction."""
+        for op, result in zip(ended, results, strict=True):
+            job = self._words.pop(id(op), None)
+            final = isinstance(op, seam.Settle) and op.outcome.state in model.TERMINAL
+            said = final and isinstance(result, seam.Settled)
+            if job is not None and not said and getattr(result, "state", None) in model.TERMINAL:
+                await self._store.say([job])
 
     def _note_lost(self, op: Ended, result: seam.Lost) -> None:
         """An end that was tried before may have been written then, though nobody could say so: that is no loss. Neither is one
@@ -254,7 +311,8 @@ class Claims:
         self._unsure = False
         known = {(op.domain, op.id, op.fence) for op in self._ended}
         known |= {(*run.job.key, run.job.fence) for run in self._runs.running.values()}
-        self._begin([job for job in jobs if (*job.key, job.fence) not in known])
+        known |= {(*key, 1) for key in (self.door.expected if self.door is not None else ())}
+        self.begin([job for job in jobs if (*job.key, job.fence) not in known])
 
     async def _owned(self, domain: str) -> list[model.Job]:
         owned: list[model.Job] = []
@@ -274,7 +332,7 @@ class Claims:
         if self._closing and not self._runs.running:
             self._quiet.set()
         self._bell = bell = loop.create_future()
-        polls = bool(self._sources) and not self._closing and self._runs.limits.short > 0
+        polls = bool(self._sources) and not self._closing and self._limits.short > 0
         timer = loop.call_at(self._looked + self._poll_seconds, self.ring) if polls else None
         try:
             await bell
@@ -282,11 +340,11 @@ class Claims:
             self._bell = None
             if timer is not None:
                 timer.cancel()
-        if polls and loop.time() >= self._looked + self._poll_seconds and not self._ended and not self._wants():
+        if polls and loop.time() >= self._looked + self._poll_seconds and not self._ended and not self.wants(self._limits):
             await self._poll()
 
     async def _poll(self) -> None:
         self._looked = asyncio.get_running_loop().time()
         with contextlib.suppress(errors.StoreError):  # The next exchange will tell, if there is one.
-            if await self._store.ready(self._takes(self._runs.limits)):
+            if await self._store.ready(self._takes(self._limits)):
                 self.look()

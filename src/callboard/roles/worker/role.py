@@ -16,7 +16,7 @@ from callboard.jobs import queue as queues
 from callboard.kit import beat as beats
 from callboard.kit import grammar
 from callboard.roles import role
-from callboard.roles.worker import claims, loop, processes, runs, threads
+from callboard.roles.worker import claims, door, loop, processes, runs, threads
 from callboard.roles.worker.run import Place, Why
 
 log = structlog.get_logger()
@@ -49,13 +49,17 @@ class Worker(role.Role):
         abandon_seconds: float = ABANDON_SECONDS,
         log_level: str = "info",
         log_form: str = "text",
+        beside: apps.Callboard | None = None,
     ) -> None:
         """`node` is the incarnation that owns the claims; `slots` handlers run at a time, `short_floor` of them only for short
         jobs (None: see `lanes.floor`). Jobs come from `queues` (None: those that the app's kinds declare) of `domains`.
         `abandon_seconds` is what a handler gets to end after it was told to, before its claim ends without it.
+        `beside` is an app of the house whose jobs are run, too (see `open_door`).
         """
         super().__init__()
         kinds = app.kinds.values()
+        self._more = beside if beside is not None else apps.Callboard("callboard")
+        self._more_from: Sequence[tuple[str, str]] = ()
         self._app = app
         self._queue = queue
         self._node = node
@@ -64,19 +68,35 @@ class Worker(role.Role):
         self._log = (log_level, log_form)
         self._abandon_seconds = abandon_seconds
         floor = lanes.floor(slots, short_floor, any(kind.lane is model.Lane.SHORT for kind in kinds))
-        self._runs = runs.Runs(app.handlers, slots, floor, queue.clock, beat, abandon_seconds)
-        known = tuple((kind.name, kind.versions) for kind in kinds)
-        sources = [(domain, name) for domain in self._domains for name in self._queues] if known else []
+        self._runs = runs.Runs({**self._more.handlers, **app.handlers}, slots, floor, queue.clock, beat, abandon_seconds)
+        known = tuple((each.kind.name, each.kind.versions) for each in (*app.handlers.values(), *self._more.handlers.values()))
+        sources = [(domain, name) for domain in self._domains for name in self._queues] if kinds else []
         self._claims = claims.Claims(queue, node, self._runs, known, sources, self.poll_seconds)
+        self._sources = frozenset(sources)
         self._stop_listening: Callable[[], None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def takes_from(self) -> tuple[tuple[str, str], ...]:
+        """The (domain, queue) pairs from which it takes jobs of the app."""
+        return tuple(sorted(self._sources))
+
+    def open_door(self, more: Sequence[tuple[str, str]] = ()) -> door.Door:
+        """Have others bring jobs beside those that are claimed, and claim from `more` pairs, too; once, before the start."""
+        self._more_from = tuple(more)
+        self._claims.take_from(more)
+        made = door.Door(
+            self._runs, self._claims, self._node, {kind.name: kind.versions for kind in self._app.kinds.values()}, self._sources
+        )
+        self._claims.door = made
+        return made
+
     def facts(self) -> Mapping[str, Any]:
         return {
-            "kinds": {kind.name: list(kind.versions) for kind in self._app.kinds.values()},
+            "kinds": {kind.name: list(kind.versions) for kind in (*self._app.kinds.values(), *self._more.kinds.values())},
             "slots": self._runs.slots,
             "domains": list(self._domains),
-            "queues": list(self._queues),
+            "queues": [*self._queues, *sorted({name for _, name in self._more_from})],
             "running": len(self._runs.running),
         }
 

@@ -38,8 +38,10 @@ class Runs:
         self.slots = slots
         self.places: Mapping[str, Place] = {}
         """Where handlers run, by `Handler.runs_in`; set before the first `begin`."""
-        self.ended: Callable[[seam.Settle | seam.Release], None] = _unheard
-        """Is given how each claim ends."""
+        self.ended: Callable[[seam.Settle | seam.Release, model.Job], None] = _unheard
+        """Is given how each claim ends, and of which job."""
+        self.left: Callable[[Run], None] = _unheard
+        """Is told of each handler that has ended: its slot is free."""
         self.freed: Callable[[], None] = _unheard
         """Is called when a slot came free after its claim had ended."""
         self.running: dict[tuple[str, bytes], Run] = {}
@@ -62,6 +64,14 @@ class Runs:
     def wants_restart(self) -> bool:
         """Whether half of the slots or more are taken by handlers that nobody can end: only a new process frees them."""
         return self.abandoned > 0 and self.abandoned * 2 >= self.slots
+
+    def hold(self, lane: model.Lane) -> None:
+        """Take a free slot for a job that may come."""
+        self._held[lane] += 1
+
+    def let(self, lane: model.Lane) -> None:
+        """Free a slot that was taken by `hold`."""
+        self._held[lane] -= 1
 
     def begin(self, jobs: Iterable[model.Job]) -> None:
         """Run the handlers of claimed jobs."""
@@ -141,7 +151,7 @@ class Runs:
         log.warning("handler goes on after it was told to end", job=run.job.id.hex(), kind=run.job.kind, why=why)
         if not run.joined:
             self._let_go(run)
-            self.ended(self._stopped_op(run))
+            self.ended(self._stopped_op(run), run.job)
 
     def _supersede(self, run: Run) -> None:
         """The job was claimed again, for here: its former claim is over, whatever became of it."""
@@ -197,6 +207,7 @@ class Runs:
         """The handler has ended: its slot is free, and its claim ends unless it has."""
         run.free = True
         self._held[run.job.lane] -= 1
+        self.left(run)
         if run.timer is not None:
             _disarm(run)
         if run.let_go:
@@ -205,7 +216,7 @@ class Runs:
         else:
             run.let_go = True
             del self.running[run.job.domain, run.job.id]
-            self.ended(op)
+            self.ended(op, run.job)
 
 
 def _disarm(run: Run) -> None:

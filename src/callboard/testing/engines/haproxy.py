@@ -3,8 +3,9 @@
     with galera.Cluster() as cluster, haproxy.HaProxy([member.port for member in cluster.members]) as proxy:
         engine = engines.open(proxy.url(cluster.database()))
 
-Made for MySQL's protocol: a server lives when it greets. That is less than a Galera member's readiness, which only a login tells.
-One server is active, the others stand by in their order; when one goes down, its connections are cut.
+For MySQL's protocol: a server lives when it greets. That is less than a Galera member's readiness, which only a login tells. One
+server is active, the others stand by in their order. Or for ZooKeeper's: a server lives when it says that it leads or follows;
+connections are spread over all of them. When a server goes down, its connections are cut.
 """
 
 from __future__ import annotations
@@ -14,12 +15,18 @@ import re
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from callboard.testing.engines import ground, servers
 
 PACKAGES = ("haproxy",)
 START_SECONDS = 10.0
 _UP = "UP"
+_CHECKS = {
+    "mysql": ["tcp-check connect", "tcp-check expect rbinary ^.{6}000A"],  # Packet 0, version 10 of the protocol.
+    "zookeeper": ["tcp-check connect", "tcp-check send srvr", "tcp-check expect string Mode"],
+}
+Protocol = Literal["mysql", "zookeeper"]
 
 
 def installed() -> str | None:
@@ -30,18 +37,18 @@ def installed() -> str | None:
 class HaProxy(servers.Server, servers.Stood):
     """One proxy in front of ports of loopback. `with` starts it and takes it away."""
 
-    def __init__(self, backends: Sequence[int]) -> None:
+    def __init__(self, backends: Sequence[int], protocol: Protocol = "mysql") -> None:
         self._ground = ground.Ground()
         here = self._ground.directory
         (self.port,) = servers.free_ports(1)
         self._socket = here / "haproxy.sock"
         settings = here / "haproxy.cfg"
-        settings.write_text(_settings(self._socket, self.port, backends))
+        settings.write_text(_settings(self._socket, self.port, backends, protocol))
         super().__init__(here, "haproxy", [servers.found("haproxy"), "-f", str(settings), "-db"])
 
     def url(self, of: str) -> str:
-        """Return the address of a database by way of the proxy, given its own."""
-        return re.sub(r"@[^/]+", f"@127.0.0.1:{self.port}", of, count=1)
+        """Return the address of a store by way of the proxy, given its own."""
+        return re.sub(r"(//(?:[^/@]*@)?)[^/?]+", rf"\g<1>127.0.0.1:{self.port}", of, count=1)
 
     def start(self) -> None:
         """Start it, if it does not run, and wait until it passes on. TimeoutError with what it said."""
@@ -74,7 +81,8 @@ class HaProxy(servers.Server, servers.Stood):
         self._ground.clear()
 
 
-def _settings(control: Path, port: int, backends: Sequence[int]) -> str:
+def _settings(control: Path, port: int, backends: Sequence[int], protocol: Protocol) -> str:
+    spare = " backup" if protocol == "mysql" else ""
     lines = [
         "global",
         "  maxconn 1000",
@@ -87,12 +95,11 @@ def _settings(control: Path, port: int, backends: Sequence[int]) -> str:
         "  timeout server 1h",
         "  retries 2",
         "  option redispatch 1",
-        "listen mysql",
+        f"listen {protocol}",
         f"  bind 127.0.0.1:{port}",
         "  option tcp-check",
-        "  tcp-check connect",
-        "  tcp-check expect rbinary ^.{6}000A",  # Packet 0, version 10 of the protocol.
+        *(f"  {check}" for check in _CHECKS[protocol]),
         "  default-server check inter 300ms fastinter 100ms rise 2 fall 2 on-marked-down shutdown-sessions",
-        *(f"  server server-{n} 127.0.0.1:{each}{' backup' if n > 1 else ''}" for n, each in enumerate(backends, 1)),
+        *(f"  server server-{n} 127.0.0.1:{each}{spare if n > 1 else ''}" for n, each in enumerate(backends, 1)),
     ]
     return "\n".join(lines) + "\n"

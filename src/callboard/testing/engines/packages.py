@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from callboard.testing.engines import galera, haproxy, mariadb, postgresql, zookeeper
+from callboard.testing.engines import activemq, galera, haproxy, mariadb, places, postgresql, zookeeper
 
 
 class Product(msgspec.Struct, frozen=True):
@@ -31,6 +31,8 @@ PRODUCTS = (
     Product("galera", galera.installed, galera.PACKAGES),
     Product("haproxy", haproxy.installed, haproxy.PACKAGES),
     Product("postgresql", postgresql.installed, postgresql.PACKAGES),
+    Product("activemq", activemq.installed, activemq.PACKAGES),
+    Product("network namespaces", places.installed, places.PACKAGES),
     Product("tools to build mysqlclient", mariadb.driver_installable, mariadb.DRIVER_PACKAGES),
     Product("headers to build mysqlclient", mariadb.headers, mariadb.HEADERS_PACKAGES),
 )

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from callboard import errors
-from callboard.coordination.engines.zookeeper import driver, layout, reading, requests
+from callboard.coordination.engines.zookeeper import driver, layout, reading
+from callboard.ensembles import requests
 
 _AT_ONCE: Final = 2000
 """Deletions in one transaction."""
@@ -29,7 +30,7 @@ async def end(of: driver.Driver, reader: reading.Reader, where: layout.Layout, n
 
 async def _life(of: driver.Driver, reader: reading.Reader, where: layout.Layout, name: str) -> str | None:
     """Return the token of a name's session."""
-    await of.ask(driver.sync(where.seals))
+    await of.ask(requests.sync(where.seals))
     (found,) = await reader.contents([where.session(name)])
     parsed = layout.parse(found.body) if found is not None else None
     return parsed[0].token if parsed else None
@@ -52,7 +53,7 @@ async def _held(of: driver.Driver, reader: reading.Reader, where: layout.Layout,
 async def _delete(of: driver.Driver, steps: list[requests.Step]) -> None:
     """Delete, all of it or nothing; nothing where something has gone meanwhile, which the next look shows."""
     for first in range(0, len(steps), _AT_ONCE):
-        results: list[requests.Result] = await of.ask(requests.Multi(steps[first : first + _AT_ONCE]))
+        results: list[requests.Result] = await of.ask(of.multi(steps[first : first + _AT_ONCE]))
         for result in results:
             if result.code not in (requests.OK, requests.SKIPPED, requests.NO_NODE):
                 raise errors.CoordinationError(f"ZooKeeper refused with code {result.code}: look at its access rules and its log")

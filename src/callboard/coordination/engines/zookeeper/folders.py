@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from callboard import errors
 from callboard.coordination.engines.zookeeper import driver
+from callboard.ensembles import requests
 
 _PAUSE_SECONDS: Final = 0.05
 """After a connection that broke, or a refusal, while a watch was set."""
@@ -78,8 +79,8 @@ class Folders:
             else:
                 self._tell(folder)
 
-    async def _arm(self, folder: str, path: str, watcher: driver.Watcher) -> None:
-        names, _ = await self._driver.ask_all([driver.children(path, watcher), driver.look(path, watcher)])
+    async def _arm(self, folder: str, path: str, watcher: requests.Watcher) -> None:
+        names, _ = await self._driver.ask_all([requests.children(path, watcher), requests.look(path, watcher)])
         if isinstance(names, driver.Refused):
             await self._ensure(folder)
-            await self._driver.ask(driver.children(path, watcher))
+            await self._driver.ask(requests.children(path, watcher))

@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 
 from callboard.coordination import engine as seam
-from callboard.coordination.engines.zookeeper import layout, requests
+from callboard.coordination.engines.zookeeper import layout
+from callboard.ensembles import requests
 
 SESSION: Final = -1
 """Stands for the guard of the session itself, where the index of an operation is expected."""
@@ -40,9 +41,9 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A request; for each of its steps the operation it belongs to; and the headers of the entries that operations create."""
+    """Steps; for each of them the operation it belongs to; and the headers of the entries that operations create."""
 
-    request: requests.Multi
+    steps: list[requests.Step]
     owners: list[int]
     created: Mapping[int, layout.Header]
 
@@ -94,7 +95,7 @@ def make(
         steps.append((SEAL, seal))
     for index, operation in enumerate(operations):
         steps += [(index, step) for step in _steps(where, operation, created.get(index), known.get(index))]
-    return Plan(requests.Multi([step for _, step in steps]), [owner for owner, _ in steps], created)
+    return Plan([step for _, step in steps], [owner for owner, _ in steps], created)
 
 
 def _steps(
@@ -102,7 +103,7 @@ def _steps(
 ) -> list[requests.Step]:
     path = where.entry(operation.path)
     if isinstance(operation, seam.Absent):  # ZooKeeper has no such guard. What can be made and unmade is not there.
-        return [requests.create(path, b"", ephemeral=False), requests.delete(path)]
+        return [requests.create(path, b""), requests.delete(path)]
     if isinstance(operation, seam.Create):
         assert new is not None, "every creation has a header"
         return [requests.create(path, new.line() + operation.body, ephemeral=not operation.lasting)]

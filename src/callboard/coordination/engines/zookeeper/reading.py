@@ -13,7 +13,8 @@ import msgspec
 
 from callboard import errors
 from callboard.coordination import engine as seam
-from callboard.coordination.engines.zookeeper import driver, layout, plan, requests
+from callboard.coordination.engines.zookeeper import driver, layout, plan
+from callboard.ensembles import requests
 
 _AT_ONCE: Final = 250
 """Reads in one request."""
@@ -38,7 +39,7 @@ class Reader:
 
     async def names(self, path: str) -> list[str]:
         """Return the names below a node; none when it is not there. Raises Interrupted, Refused."""
-        (found,) = await self._driver.ask_all([driver.children(path)])
+        (found,) = await self._driver.ask_all([requests.children(path)])
         if not isinstance(found, driver.Refused):
             return list(found)
         if found.code != requests.NO_NODE:
@@ -46,10 +47,11 @@ class Reader:
         return []
 
     async def contents(self, paths: Sequence[str]) -> list[requests.Content | None]:
-        """Return what nodes hold, None for those that are not there. Raises Interrupted."""
+        """Return what nodes hold, None for those that are not there. Raises Interrupted, Refused."""
         found: list[requests.Content | None] = []
         for first in range(0, len(paths), _AT_ONCE):
-            found += await self._driver.ask(requests.Contents(paths[first : first + _AT_ONCE]))
+            answer = await self._driver.ask(requests.Contents(paths[first : first + _AT_ONCE]))
+            found += [_there(each) for each in answer]
         return found
 
     async def entries(self, folder: str) -> list[seam.Entry]:
@@ -74,7 +76,7 @@ class Reader:
                 doubtful.append(index)
         for behind in (False, True):
             if doubtful and behind:
-                await self._driver.ask(driver.sync(self._where.seals))
+                await self._driver.ask(requests.sync(self._where.seals))
             paths = [operations[index].path for index in doubtful]
             found = dict(zip(doubtful, await self._look(paths), strict=True))
             known |= {index: held for index, each in found.items() if (held := _held(operations, index, each))}
@@ -92,10 +94,11 @@ class Reader:
     async def ensure(self, folder: str) -> None:
         """Make the ground and a folder, where they are not there. Raises Interrupted, CoordinationError."""
         paths = [*self._where.ground(), self._where.folder(folder)]
-        answers = await self._driver.ask_all([requests.create(path, b"", ephemeral=False) for path in paths])
-        if isinstance(answers[-1], driver.Refused) and answers[-1].code != requests.NODE_EXISTS:
+        answers = await self._driver.ask_all([self._driver.multi([requests.create(path, b"")]) for path in paths])
+        code = answers[-1].code if isinstance(answers[-1], driver.Refused) else answers[-1][0].code
+        if code not in (requests.OK, requests.NODE_EXISTS):
             raise errors.CoordinationError(
-                f"ZooKeeper does not let us make {paths[-1]} ({answers[-1]}): look at its access rules"
+                f"ZooKeeper does not let us make {paths[-1]} (code {code}): look at its access rules, and at the login in the URL"
             )
 
     def _header(self, path: str, number: int) -> layout.Header | None:
@@ -104,6 +107,14 @@ class Reader:
 
     async def _look(self, paths: Sequence[str]) -> list[_Found]:
         return [_found(each) for each in await self.contents([self._where.entry(path) for path in paths])]
+
+
+def _there(content: requests.Content | int) -> requests.Content | None:
+    if not isinstance(content, int):
+        return content
+    if content != requests.NO_NODE:
+        raise driver.Refused(content, f"code {content}")  # As with names: nothing is a statement, too.
+    return None
 
 
 def _found(content: requests.Content | None) -> _Found:

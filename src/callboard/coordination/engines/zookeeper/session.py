@@ -19,11 +19,10 @@ import structlog
 from callboard import errors
 from callboard.coordination import engine as seam
 from callboard.coordination.engines import ledger, watches
-from callboard.coordination.engines.zookeeper import driver, ending, folders, layout, plan, reading, requests
+from callboard.coordination.engines.zookeeper import driver, ending, folders, layout, plan, reading
+from callboard.ensembles import address, requests
 
 T = TypeVar("T")
-MOST_BYTES: Final = 1_000_000
-"""Of a request. ZooKeeper cuts the connection at 1 MiB (jute.maxbuffer), which would look like a fault of the network."""
 _PAUSE_SECONDS: Final = 0.02
 _AGAIN_SECONDS: Final = 1.0
 """Between tries to begin a new life while somebody else has the name."""
@@ -35,11 +34,11 @@ _log = structlog.get_logger()
 class ZooKeeperSession:
     """One session: a connection of its own, kept up by the library's threads."""
 
-    def __init__(self, name: str, where: layout.Layout, hosts: str, session_seconds: float) -> None:
+    def __init__(self, name: str, of: address.Address, session_seconds: float) -> None:
         self.name = name
-        self._where = where
-        self._hosts = hosts
-        self._driver = driver.Driver(hosts, session_seconds, self._linked)
+        self._where = where = layout.Layout(of.root)
+        self._hosts = of.places
+        self._driver = driver.Driver(of, session_seconds, self._linked)
         self._reader = reading.Reader(self._driver, where)
         self._watches = watches.Watches()
         self._folders = folders.Folders(
@@ -116,9 +115,10 @@ class ZooKeeperSession:
             try:
                 known = await self._reader.known(operations)
                 made = plan.make(self._where, operations, holder, created, known)
-                _check_size(made.request)
+                request = self._driver.multi(made.steps)
+                _check_size(request)
                 answered = False
-                results: list[requests.Result] = await self._driver.ask(made.request)
+                results: list[requests.Result] = await self._driver.ask(request)
                 answered = True
                 failure = made.failure(results)
                 if failure is None:
@@ -152,7 +152,7 @@ class ZooKeeperSession:
     async def _committed(self, made: plan.Plan) -> int:
         """Return the transaction in which a request was applied that was sent before."""
         try:
-            _, facts = await self._driver.ask(driver.content(self._where.seal(made.witness or "")))
+            _, facts = await self._driver.ask(requests.content(self._where.seal(made.witness or "")))
         except driver.Refused:
             raise errors.CoordinationUnavailable("it was applied, and undone by somebody since: read again") from None
         number: int = facts.czxid
@@ -183,10 +183,15 @@ class ZooKeeperSession:
             async with asyncio.timeout(seconds):
                 return await work
         except TimeoutError:
+            trouble = self._driver.trouble
+            if self._driver.refused:
+                raise errors.CoordinationError(f"ZooKeeper: {trouble}") from None
             why = f"no majority of ZooKeeper's servers at {self._hosts} answered within {seconds:g} s"
+            why += f" ({trouble})" if trouble else ""
             raise errors.CoordinationUnavailable(f"{why}: look after them; this goes on by itself") from None
         except driver.Refused as refused:
-            raise errors.CoordinationError(f"ZooKeeper refused ({refused}): look at its access rules and its log") from None
+            why = self._driver.trouble if self._driver.refused else f"refused ({refused}): look at its access rules and its log"
+            raise errors.CoordinationError(f"ZooKeeper: {why}") from None
 
     async def _back(self, holder: plan.Holder) -> None:
         """Wait until the connection is back. Raises CoordinationUnavailable when the life has ended meanwhile."""
@@ -252,7 +257,7 @@ class ZooKeeperSession:
                 self._driver.hop(self._end_life, holder)
 
         with contextlib.suppress(driver.Interrupted):  # Until the connection is back.
-            (found,) = await self._driver.ask_all([driver.content(path, watcher)])
+            (found,) = await self._driver.ask_all([requests.content(path, watcher)])
             parsed = None if isinstance(found, driver.Refused) else layout.parse(found[0])
             if parsed is None or parsed[0].token != holder.token:
                 self._end_life(holder)
@@ -296,7 +301,9 @@ class ZooKeeperSession:
         """Enter a life among the sessions; None where the ground had to be made first."""
         seal, path = self._where.seal(holder.token), self._where.session(self.name)
         line = layout.Header(holder.token, self.name).line()
-        made = requests.Multi([requests.create(seal, path.encode(), ephemeral=True), requests.create(path, line, ephemeral=True)])
+        made = self._driver.multi(
+            [requests.create(seal, path.encode(), ephemeral=True), requests.create(path, line, ephemeral=True)]
+        )
         lost = self._lost
         while True:
             try:
@@ -322,6 +329,8 @@ def _refused(code: int) -> errors.CoordinationError:
 
 
 def _check_size(request: requests.Multi) -> None:
-    if len(request) > MOST_BYTES:
-        why = f"{len(request)} bytes in one request to ZooKeeper, which takes {MOST_BYTES}: apply fewer operations at once"
-        raise errors.TooLarge(why, limit=MOST_BYTES)
+    if len(request) > requests.MOST_BYTES:
+        why = (
+            f"{len(request)} bytes in one request to ZooKeeper, which takes {requests.MOST_BYTES}: apply fewer operations at once"
+        )
+        raise errors.TooLarge(why, limit=requests.MOST_BYTES)

@@ -1,7 +1,7 @@
 """The memory store: inside one process, gone with it. For tests, simulations and trying things out. `open` is its entry point.
 
 Passes the same suite as the durable engines, so it may stand in for them anywhere. `tables` holds rows and indexes,
-`verbs` what each operation does to them, `engine` ties them to the seam.
+`verbs` what each operation does to them, `reads` what is asked of them, `engine` ties them to the seam.
 """
 
 from __future__ import annotations

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import heapq
 import threading
-from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import Final
+from collections.abc import Sequence
 
 from callboard import errors
 from callboard.jobs import engine as seam
 from callboard.jobs import model
-from callboard.jobs.engines.memory import verbs
+from callboard.jobs.engines.memory import reads, verbs
 from callboard.jobs.engines.memory.tables import NEVER, Key, Tables
-from callboard.kit import grammar
-
-LOOKED_AT: Final = 2_000
-"""Jobs that one page of `find` looks at, at most."""
 
 
 class Store:
@@ -59,43 +52,24 @@ class MemoryEngine:
 
     def find(self, filter: seam.Filter, limit: int, cursor: bytes | None = None) -> seam.Page:
         store = self._opened()
-        found: list[model.Job] = []
         with store.lock:
-            last = None
-            for looked, key in enumerate(_newest(store.tables, filter, cursor)):
-                if len(found) >= limit or looked >= LOOKED_AT:
-                    return seam.Page(found, last)
-                job = store.tables.rows[key].job
-                last = job.id + job.domain.encode()
-                if _matches(job, filter):
-                    found.append(job)
-        return seam.Page(found, None)
+            keys, following = reads.find(store.tables, filter, limit, cursor)
+            return seam.Page([store.tables.rows[key].job for key in keys], following)
 
     def counts(self, domain: str, subtree: bool = False) -> list[model.Count]:
         store = self._opened()
         with store.lock:
-            return [
-                model.Count(inner, queue, kind, lane, state, number)
-                for inner, numbers in store.tables.numbers.items()
-                if inner == domain or (subtree and grammar.inside(inner, domain))
-                for (queue, kind, lane, state), number in numbers.items()
-            ]
+            return reads.counts(store.tables, domain, subtree)
 
     def ready(self, takes: Sequence[seam.Take], now: int) -> bool:
         store = self._opened()
         with store.lock:
-            tables = store.tables
-            return any(
-                bucket in tables.ready or any(due[0] <= now for due in islice(tables.due.get(bucket, ()), 1))
-                for take in takes
-                if take.limit > 0
-                for bucket in verbs.buckets(take)
-            )
+            return reads.ready(store.tables, takes, now)
 
     def claimants(self) -> list[tuple[bytes, int]]:
         store = self._opened()
         with store.lock:
-            return [(node, store.tables.renewed.get(node, 0)) for (node,) in store.tables.running]
+            return reads.claimants(store.tables)
 
     def documents(self, domain: str, prefix: str) -> list[model.Document]:
         store = self._opened()
@@ -115,9 +89,7 @@ class MemoryEngine:
     def domains(self) -> list[str]:
         store = self._opened()
         with store.lock:
-            written = store.tables.documents.items()
-            documented = {domain for domain, paths in written if any(last.body is not None for last in paths.values())}
-            return sorted(documented.union(store.tables.ids))
+            return reads.domains(store.tables)
 
     def close(self) -> None:
         self._store = None
@@ -144,40 +116,3 @@ def _apply(store: Store, unit: seam.Unit) -> seam.UnitResult:
             raise
         store.tables.keep()
     return results
-
-
-def _newest(tables: Tables, filter: seam.Filter, cursor: bytes | None) -> Iterator[Key]:
-    """Yield the keys of the filter's domains below the cursor, by descending (id, domain)."""
-    below = None if cursor is None else _read_cursor(cursor)
-    domains = [filter.domain]
-    if filter.subtree:
-        domains = [domain for domain in tables.ids if grammar.inside(domain, filter.domain)]
-    merged = heapq.merge(*(_below(tables, domain, below) for domain in domains), reverse=True)
-    return ((domain, id) for id, domain in merged)
-
-
-def _below(tables: Tables, domain: str, below: tuple[bytes, str] | None) -> Iterator[tuple[bytes, str]]:
-    ids = tables.ids.get(domain)
-    if ids is None:
-        return
-    # An id may exist in several domains: those that sort before the cursor's domain still have the cursor's own id to come.
-    start = None if below is None else below[0] + b"\x00" * (domain < below[1])
-    for id in ids.below(start):
-        yield id, domain
-
-
-def _read_cursor(cursor: bytes) -> tuple[bytes, str]:
-    try:
-        domain = cursor[16:].decode()
-        return cursor[:16], grammar.check_domain(domain)
-    except (UnicodeDecodeError, errors.InvalidName):
-        raise errors.InvalidInput("the cursor is not one that a page gave: begin again without it") from None
-
-
-def _matches(job: model.Job, filter: seam.Filter) -> bool:
-    return (
-        (filter.states is None or job.state in filter.states)
-        and (filter.kind is None or job.kind == filter.kind)
-        and (filter.queue is None or job.queue == filter.queue)
-        and (filter.tag is None or filter.tag in job.tags)
-    )

@@ -2,14 +2,16 @@
 
 Every change of a job goes through `write`, which keeps the indexes right and remembers the opposite until `keep` or
 `take_back`. No index is ever scanned past what is asked for. Knows the fields of a job and decides nothing; locks are the
-engine's. Only `engine` and `verbs` import this.
+engine's. `engine`, `verbs` and `reads` use this; so does an engine whose processes hold a replica of what is stored elsewhere.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator
+import heapq
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -154,16 +156,28 @@ class Tables:
         self._back.append(partial(_restore, self.renewed, node, self.renewed.get(node)))
         _restore(self.renewed, node, now)
 
+    def first(self, fronts: Iterable[Iterable[Item]], number: int) -> list[Item]:
+        """Return the first items of several sorted ones: what a claim, or a promotion, is about."""
+        return list(islice(heapq.merge(*fronts), number))
+
+    def full(self) -> int | None:
+        """Return how many jobs this store takes at most, when it holds as many."""
+        return None
+
+    def mark(self) -> int:
+        """Return what `take_back` goes back to."""
+        return len(self._back)
+
     def keep(self) -> None:
         """The unit is applied: what was changed since the last call stays."""
         self._back.clear()
 
-    def take_back(self) -> None:
-        """The unit is refused: undo what was changed since the last `keep`."""
-        back, self._back = self._back, []
+    def take_back(self, mark: int = 0) -> None:
+        """The unit is refused: undo what was changed since the mark, or else since the last `keep`."""
+        back, self._back = self._back[mark:], self._back[:mark]
         for undo in reversed(back):
             undo()
-        self._back.clear()
+        del self._back[mark:]
 
     def _change(self, key: Key, old: Row | None, new: Row | None) -> None:
         if old is not None:

@@ -1,12 +1,11 @@
 """What each operation does to the memory engine's tables; a function an operation, found by `VERBS`.
 
-A verb checks its guard before it writes. What becomes of a job is asked of `jobs.states`. Called by `engine` alone, with
+A verb checks its guard before it writes. What becomes of a job is asked of `jobs.states`. Called by an engine alone, with
 the store's lock held.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, Final
@@ -18,7 +17,7 @@ from callboard.jobs import model, states
 from callboard.jobs.engines.memory.tables import NEVER, Tables, Written
 from callboard.jobs.model import State
 
-FAILURES: Final = (seam.Conflict, seam.Stale, seam.Changed, seam.Lost, seam.NotAllowed)
+FAILURES: Final = (seam.Conflict, seam.Stale, seam.Full, seam.Changed, seam.Lost, seam.NotAllowed)
 """Results that say that a guard failed."""
 
 
@@ -28,6 +27,9 @@ def put(tables: Tables, op: seam.Put) -> seam.Result:
         return seam.Same(held.state) if held.digest == op.job.digest else seam.Conflict(held.state)
     if model.expired(op.job.id, op.now):
         return seam.Stale()
+    limit = tables.full()
+    if limit is not None:
+        return seam.Full(limit)
     tables.write(op.job)
     return seam.Created()
 
@@ -42,7 +44,7 @@ def claim(tables: Tables, op: seam.Claim) -> seam.Result:
     for take in op.takes:
         fronts = (tables.ready.get(bucket, ()) for bucket in buckets(take))
         number = max(0, min(take.limit, op.limit - len(taken)))
-        for *_, key in list(islice(heapq.merge(*fronts), number)):
+        for *_, key in tables.first(fronts, number):
             job = states.claimed(tables.rows[key].job, op.node, op.now)
             tables.write(job)
             taken.append(job)
@@ -112,7 +114,7 @@ def promote(tables: Tables, op: seam.Promote) -> seam.Result:
     wanted = frozenset(op.queues)
     fronts = (due for bucket, due in tables.due.items() if bucket[:2] in wanted)
     number = 0
-    for *_, key in list(islice(heapq.merge(*fronts), max(0, op.limit))):
+    for *_, key in tables.first(fronts, max(0, op.limit)):
         after = states.promoted(tables.rows[key].job, op.now)
         if after is None:
             break

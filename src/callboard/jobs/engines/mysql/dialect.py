@@ -54,6 +54,15 @@ class MySql:
         _run(on, "RELEASE SAVEPOINT callboard_put" if done else "ROLLBACK TO SAVEPOINT callboard_put")
         return done
 
+    def places(self, on: sqlalchemy.Connection, domain: int, ids: Sequence[bytes]) -> Sequence[Row]:
+        found: list[Row] = []
+        for start in range(0, len(ids), LOCK_ROWS):
+            these = ",".join(map(_bytes, ids[start : start + LOCK_ROWS]))
+            found += _read(
+                on, f"SELECT id, seq FROM callboard_jobs FORCE INDEX (identity) WHERE domain = {domain:d} AND id IN ({these})"
+            )
+        return found
+
     def claim(self, on: sqlalchemy.Connection, routes: Sequence[int], limit: int, node: bytes, now: int) -> list[Row]:
         taken = self._take(on, routes, limit) if routes and limit > 0 else []
         for start in range(0, len(taken), LOCK_ROWS):
@@ -156,8 +165,11 @@ _FORMS: Final[dict[str, tuple[str, Callable[[Any], str] | None]]] = {
     "tags": ("%s", _text),
     "meta": ("%s", _text),
     "timeout": ("%s", _number),
+    "node": ("%s", _bytes),
+    "started_at": ("%s", _number),
 }
 """How a column's literals are made, of what; the others are numbers."""
+_COLUMNS: Final = {len(names): names for names in (schema.INSERTED.split(", "), schema.INSERTED_CLAIMED.split(", "))}
 
 
 def _inserting(rows: Sequence[Row]) -> Iterator[str]:
@@ -165,7 +177,7 @@ def _inserting(rows: Sequence[Row]) -> Iterator[str]:
     names: list[str] = []
     forms: list[str] = []
     columns: list[Iterable[Any]] = []
-    for name, column in zip(schema.INSERTED.split(", "), zip(*rows, strict=True), strict=True):
+    for name, column in zip(_COLUMNS[len(rows[0])], zip(*rows, strict=True), strict=True):
         if name in tables.DEFAULTS and column.count(tables.DEFAULTS[name]) == len(column):
             continue
         form, literal = _FORMS.get(name, ("%d", None))

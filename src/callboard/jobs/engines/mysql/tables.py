@@ -62,6 +62,6 @@ TABLES: Final = (
 )
 
 DEFAULTS: Final = {"state": 2, "priority": 5, "fence": 0, "run": 1, "max_attempts": 3, "codec": 1, "backoff": 1_000_000} | {
-    name: None for name in ("tags", "meta", "timeout")
+    name: None for name in ("tags", "meta", "timeout", "node", "started_at")
 }
 """What the table itself says of columns: where all rows agree with it, nothing is sent. Each value costs as much as a column."""

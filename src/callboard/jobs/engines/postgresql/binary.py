@@ -41,10 +41,12 @@ _LENGTH: Final = struct.Struct(">i")
 _BIGINT: Final = struct.Struct(">iq")
 _NULL: Final = b"\xff\xff\xff\xff"
 
+UNCLAIMED: Final = 18
+"""Columns of a new job that nobody has claimed."""
 _COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_END: Final = b"\xff\xff"
 _TO_DIGEST: Final = struct.Struct(">h ii i16s ii ih iq ih iq iq ii ii ih i".replace(" ", ""))
-"""18 columns, each after its length: domain to codec, and the length of the digest."""
+"""How many columns, and each after its length: domain to codec, and the length of the digest."""
 _FROM_BACKOFF: Final = struct.Struct(">iqiqiq")
 _WITHOUT_TIMEOUT: Final = struct.Struct(">iqiiq")
 
@@ -72,15 +74,16 @@ def texts(values: Sequence[str | None]) -> Texts:
     return Texts(_head(Texts, values) + _varied([None if value is None else value.encode() for value in values]))
 
 
-def copied(rows: Iterable[tuple[Any, ...]]) -> list[bytes]:
-    """Return rows of `schema.INSERTED` as COPY (FORMAT BINARY) takes them, in pieces."""
+def copied(rows: Iterable[tuple[Any, ...]], *, columns: int = UNCLAIMED) -> list[bytes]:
+    """Return rows of `schema.INSERTED` or `INSERTED_CLAIMED` as COPY (FORMAT BINARY) takes them, in pieces."""
     pieces = [_COPY_HEAD]
     add = pieces.append
+    claimed = columns > UNCLAIMED
     for row in rows:
         domain, id, route, state, sort, priority, run_at, fence, run, max_attempts, codec, digest, args, tags, meta = row[:15]
-        backoff, timeout, submitted_at = row[15:]
+        backoff, timeout, submitted_at = row[15:18]
         numbers = (8, sort, 2, priority, 8, run_at, 8, fence, 4, run, 4, max_attempts, 2, codec)
-        add(_TO_DIGEST.pack(18, 4, domain, 16, id, 4, route, 2, state, *numbers, len(digest)))
+        add(_TO_DIGEST.pack(columns, 4, domain, 16, id, 4, route, 2, state, *numbers, len(digest)))
         add(digest)
         add(_LENGTH.pack(len(args)))
         add(args)
@@ -90,6 +93,10 @@ def copied(rows: Iterable[tuple[Any, ...]]) -> list[bytes]:
             add(_WITHOUT_TIMEOUT.pack(8, backoff, -1, 8, submitted_at))
         else:
             add(_FROM_BACKOFF.pack(8, backoff, 8, timeout, 8, submitted_at))
+        if claimed:
+            node, started_at = row[18:]
+            add(_varied([node]))
+            add(_NULL if started_at is None else _BIGINT.pack(8, started_at))
     add(_COPY_END)
     return pieces
 

@@ -22,7 +22,7 @@ from callboard.jobs.engines.postgresql import binary, tables
 from callboard.jobs.engines.sql import schema
 
 PIECE: Final = 4096
-"""Chunks of rows (7 of each) joined before they are sent."""
+"""Chunks of rows (7 to 9 of each) joined before they are sent."""
 MERGED: Final = 64
 """Routes whose jobs one statement merges."""
 WIDER: Final = 8
@@ -41,9 +41,11 @@ PLANNING: Final = "; ".join(
 )
 """What a session says at its beginning. Plans are made once, maybe on an empty table: they must look by index from the start."""
 
-_PUT: Final = (
-    f"SAVEPOINT put; COPY callboard_jobs({schema.INSERTED}) FROM STDIN (FORMAT BINARY); RELEASE SAVEPOINT put"
-).encode()
+_PUT: Final = {
+    columns.count(",") + 1: f"SAVEPOINT put; COPY callboard_jobs({columns}) FROM STDIN (FORMAT BINARY); RELEASE SAVEPOINT put"
+    for columns in (schema.INSERTED, schema.INSERTED_CLAIMED)
+}
+"""By the number of columns."""
 _UNPUT: Final = b"ROLLBACK TO SAVEPOINT put; RELEASE SAVEPOINT put"
 _TAKE: Final = (
     "UPDATE callboard_jobs SET state = 3, fence = fence + 1, node = $1, started_at = $2, progress = NULL, reason = NULL"
@@ -58,6 +60,7 @@ _HOLD: Final = _TAKE.format(
     " JOIN callboard_jobs AS jobs ON jobs.seq = best.seq WHERE +jobs.state = 2 ORDER BY place LIMIT $4"
     " FOR UPDATE OF jobs SKIP LOCKED"
 )
+_PLACES: Final = "SELECT id, seq FROM callboard_jobs WHERE domain = $1 AND id = ANY($2::bytea[])"
 _CLAIMED_ORDER: Final = operator.itemgetter(4, 5, 0)
 _END: Final = (
     "UPDATE callboard_jobs AS jobs SET state = ends.state, sort = ends.sort, run_at = ends.run_at, attempts = ends.attempts,"
@@ -104,6 +107,9 @@ class PostgreSql:
             return False
         return True
 
+    def places(self, on: sqlalchemy.Connection, domain: int, ids: Sequence[bytes]) -> Sequence[Row]:
+        return _cursor(on).execute(_PLACES, (domain, binary.byteas(ids)), prepare=True).fetchall()
+
     def claim(self, on: sqlalchemy.Connection, routes: Sequence[int], limit: int, node: bytes, now: int) -> list[Row]:
         cursor = _cursor(on)
         if len(routes) == 1:
@@ -148,8 +154,9 @@ def _cursor(on: sqlalchemy.Connection) -> psycopg.RawCursor[Row]:
 
 def _copy(connection: abc.PGconn, rows: Sequence[Row]) -> None:
     """Send new jobs: texts and rows in one go. The driver's own way has more round trips, and copies the rows once more."""
-    chunks = binary.copied(rows)
-    connection.send_query(_PUT)
+    columns = len(rows[0]) if rows else binary.UNCLAIMED
+    chunks = binary.copied(rows, columns=columns)
+    connection.send_query(_PUT[columns].encode())
     failed = None
     while (result := _result(connection)) is not None:
         if result.status == pq.ExecStatus.COPY_IN:

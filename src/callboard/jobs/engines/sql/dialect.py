@@ -42,11 +42,14 @@ class Dialect(Protocol):
         """
 
     def put(self, on: sqlalchemy.Connection, rows: Sequence[Row]) -> bool:
-        """Insert jobs, rows of `schema.INSERTED`; `seq` grows with their order.
+        """Insert jobs, all rows of `schema.INSERTED`, or all of `INSERTED_CLAIMED`; `seq` grows with their order.
 
         False when one of them exists already: nothing was inserted, and the transaction is as if it had not been asked. No two
         of the rows have one identity.
         """
+
+    def places(self, on: sqlalchemy.Connection, domain: int, ids: Sequence[bytes]) -> Sequence[Row]:
+        """Return (id, seq) of those of a domain's jobs that exist, in any order. Nothing is locked."""
 
     def claim(self, on: sqlalchemy.Connection, routes: Sequence[int], limit: int, node: bytes, now: int) -> list[Row]:
         """Give the first `limit` available jobs of these routes, by (sort, seq), to `node`; pass over those that another

@@ -31,6 +31,9 @@ INSERTED: Final = (
 )
 """What a new job is written with, in the order of `inserted`."""
 
+INSERTED_CLAIMED: Final = f"{INSERTED}, node, started_at"
+"""The same where one of the new jobs is claimed already, in the order of `inserted_claimed`."""
+
 CLAIMED: Final = (
     "seq, domain, id, route, priority, run_at, fence, run, attempts, max_attempts, deaths, codec, digest, args, tags, meta,"
     " backoff, timeout, submitted_at"
@@ -102,6 +105,11 @@ def inserted(job: model.Job, domain: int, route: int) -> Row:
         job.timeout,
         job.submitted_at,
     )
+
+
+def inserted_claimed(job: model.Job, domain: int, route: int) -> Row:
+    """Return the values of INSERTED_CLAIMED."""
+    return (*inserted(job, domain, route), job.node, job.started_at)
 
 
 def updated(seq: int, job: model.Job) -> Row:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 import sqlalchemy
@@ -126,8 +126,10 @@ class Writes:
         found = self._stored(late) if late else {}
         if found:
             new = {key: job for key, job in new.items() if key not in found}
+        claimed = any([job.node is not None for job in new.values()])
+        row = schema.inserted_claimed if claimed else schema.inserted
         for _ in range(FIRST_TRIES):
-            rows = [self._inserted(job) for job in new.values()]
+            rows = [row(job, self._routes.domains[job.domain], self._routes.number(job)) for job in new.values()]
             if not new or self._dialect.put(self._on, rows):
                 break
             found |= self._stored(new)
@@ -137,7 +139,16 @@ class Writes:
         self._put_tags(new.values())
         for (route, state), jobs in Counter([row[2:4] for row in rows]).items():
             self._deltas[route, schema.STATES[state]] += jobs
+        if claimed:
+            self._find_claimed(new.values())
         return [_CREATED] * len(ops) if len(new) == len(ops) else [self._put(op, new, found) for op in ops]
+
+    def _find_claimed(self, jobs: Collection[model.Job]) -> None:
+        """Remember where those jobs are that were put claimed."""
+        for name in {job.domain for job in jobs if job.node is not None}:
+            born = {job.id: job for job in jobs if job.domain == name and job.node is not None}
+            for id, seq in self._dialect.places(self._on, self._routes.domains[name], list(born)):
+                self._claimed[name, id] = seq, self._routes.number(born[id]), born[id].priority
 
     def _put(self, op: seam.Put, new: dict[Key, model.Job], found: dict[Key, tuple[model.State, bytes]]) -> seam.Result:
         """Return what came of one put; the first one of a new job made it."""
@@ -150,9 +161,6 @@ class Writes:
             return seam.Stale()
         state, digest = found[job.key]
         return seam.Same(state) if digest == job.digest else seam.Conflict(state)
-
-    def _inserted(self, job: model.Job) -> schema.Row:
-        return schema.inserted(job, self._routes.domains[job.domain], self._routes.number(job))
 
     def _stored(self, keys: Iterable[Key]) -> dict[Key, tuple[model.State, bytes]]:
         """Return (state, digest) of those of some jobs that exist."""

@@ -63,6 +63,8 @@ INSERTED: Final = (
     " timeout, submitted_at"
 )
 """What a new job is written with, in the order of `row`."""
+INSERTED_CLAIMED: Final = f"{INSERTED}, node, started_at"
+"""The same where one of the new jobs is claimed already."""
 
 UNEVEN: Final = frozenset(
     {model.State.SCHEDULED, model.State.RETRYABLE, model.State.PENDING, model.State.DISCARDED, model.State.CANCELLED}

@@ -33,6 +33,9 @@ def _texts(sizes: tuple[int, ...], make: Callable[[int], str]) -> dict[int, str]
 
 
 INSERT: Final = _texts(CHUNKS, lambda n: f"INSERT INTO jobs({schema.INSERTED}) VALUES {_values(17, n)} ON CONFLICT DO NOTHING")
+INSERT_CLAIMED: Final = _texts(
+    CHUNKS, lambda n: f"INSERT INTO jobs({schema.INSERTED_CLAIMED}) VALUES {_values(19, n)} ON CONFLICT DO NOTHING"
+)
 INSERT_TAGS: Final = _texts(TAG_CHUNKS, lambda n: f"INSERT OR IGNORE INTO job_tags VALUES {_values(3, n)}")
 SETTLE: Final = (
     "UPDATE jobs INDEXED BY jobs_identity SET state = v.state, run_at = v.run_at, attempts = v.attempts,"

@@ -44,6 +44,8 @@ class Prepared(msgspec.Struct, frozen=True):
     deltas: Counter[tuple[int, model.State]]
     tags: list[Row] = []
     errors: list[tuple[str, bytes, model.AttemptError]] = []
+    born: list[tuple[tuple[str, bytes], int]] = []
+    """Routes of jobs that are put claimed, by (domain, id)."""
     ended: list[tuple[str, bytes]] = []
 
 
@@ -78,6 +80,7 @@ class Writes:
         self._claimed: dict[tuple[str, bytes], int] = {}
         """Routes of the jobs that were claimed through here, so that their ends need not read them."""
         self._picked: list[Picked] = []
+        self._born: list[tuple[tuple[str, bytes], int]] = []
         self._ended: list[tuple[str, bytes]] = []
         self._verbs: dict[type[seam.Op], Callable[[Any], seam.Result]] = {
             seam.Put: self._put,
@@ -114,6 +117,7 @@ class Writes:
         """Apply prepared units in their order, and the differences of the counts with them. Inside a transaction."""
         self._deltas.clear()
         self._picked.clear()
+        self._born.clear()
         self._ended.clear()
         self._routes.refresh_if_grown()
         results: list[seam.UnitResult] = []
@@ -127,6 +131,7 @@ class Writes:
 
     def finish(self) -> None:
         """After the commit: make jobs of the rows that were claimed, and note what is claimed here and what no more."""
+        self._claimed.update(self._born)
         for key in self._ended:
             self._claimed.pop(key, None)
         if len(self._claimed) > CLAIMED_BOUND:
@@ -183,6 +188,7 @@ class Writes:
         self._append_errors(prepared.errors)
         self._db.execute("RELEASE unit")
         self._deltas.update(prepared.deltas)
+        self._born += prepared.born
         self._ended += prepared.ended
         return prepared.results
 
@@ -192,7 +198,9 @@ class Writes:
         """Return the statement for some puts; None when one is too old to go unchecked, or its route has no number yet."""
         values: list[Any] = []
         tags: list[Row] = []
+        born: list[tuple[tuple[str, bytes], int]] = []
         deltas: Counter[tuple[int, model.State]] = Counter()
+        claimed = any([put.job.node is not None for (put,) in units])  # type: ignore[attr-defined]
         for (put,) in units:
             job = put.job  # type: ignore[attr-defined]
             number = route_of(job)
@@ -200,9 +208,14 @@ class Writes:
                 return None
             domain = self._routes.by_number[number].domain
             values += schema.row(job, domain, number)
+            if claimed:
+                values += (job.node, job.started_at)
+                if job.node is not None:
+                    born.append((job.key, number))
             tags += ((domain, tag, job.id) for tag in job.tags)
             deltas[number, job.state] += 1
-        return Prepared(statements.INSERT[len(units)], values, [_CREATED] * len(units), deltas, tags=tags)
+        texts = statements.INSERT_CLAIMED if claimed else statements.INSERT
+        return Prepared(texts[len(units)], values, [_CREATED] * len(units), deltas, tags=tags, born=born)
 
     def _put_tags(self, rows: list[Row]) -> None:
         for chunk in statements.chunks(rows, statements.TAG_CHUNKS):
@@ -218,7 +231,11 @@ class Writes:
         if model.expired(job.id, op.now):
             return seam.Stale()
         route = self._routes.make(job)
-        self._db.execute(statements.INSERT[1], schema.row(job, domain, route))
+        if job.node is None:
+            self._db.execute(statements.INSERT[1], schema.row(job, domain, route))
+        else:
+            self._db.execute(statements.INSERT_CLAIMED[1], (*schema.row(job, domain, route), job.node, job.started_at))
+            self._born.append((job.key, route))
         self._put_tags([(domain, tag, job.id) for tag in job.tags])
         self._deltas[route, job.state] += 1
         return _CREATED[0]

@@ -48,7 +48,8 @@ async def submit(desk: desks.TheDesk, caller: desks.TheCaller, body: RawBody) ->
     "/v1/jobs/batch",
     status_code=200,
     summary="Submit up to 10,000 jobs",
-    description="All are checked first: one bad job refuses the batch with 422 and its index. Then a result for each.",
+    description="All are checked first: one bad job refuses the batch with 422 and its index. Then a result for each; 503 when a"
+    " full store takes none of them.",
     opt={"scope": keys.SUBMIT, "body": intake.Batch, "returns": shapes.BatchResults},
 )
 async def submit_batch(desk: desks.TheDesk, caller: desks.TheCaller, body: RawBody) -> Response[bytes]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from callboard.testing.conformance.jobs import bench, claims, documents, ends, people, puts, reads, sharing, units, upkeep
+from callboard.testing.conformance.jobs import bench, born, claims, documents, ends, people, puts, reads, sharing, units, upkeep
 
 ALL: tuple[bench.Promise, ...] = tuple(
     promise
-    for module in (units, puts, claims, ends, people, upkeep, documents, reads, sharing)
+    for module in (units, puts, born, claims, ends, people, upkeep, documents, reads, sharing)
     for promise in vars(module).values()
     if isinstance(promise, bench.Promise)
 )

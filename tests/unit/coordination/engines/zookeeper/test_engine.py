@@ -4,7 +4,7 @@ import pytest
 
 from callboard import errors
 from callboard.coordination import engines
-from callboard.coordination.engines.zookeeper import engine
+from callboard.coordination.engines.zookeeper import engine, layout
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from callboard.coordination.engines.zookeeper import engine
 )
 def test_the_url_says_where(url, hosts, ground):
     made = engine.open(url)
-    assert made._hosts == hosts and made._where.ground()[:3] == ground
+    assert made._address.places == hosts and layout.Layout(made._address.root).ground()[:3] == ground
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@ from __future__ import annotations
 import itertools
 
 from callboard.coordination import engine as seam
-from callboard.coordination.engines.zookeeper import layout, plan, requests
+from callboard.coordination.engines.zookeeper import layout, plan
+from callboard.ensembles import requests
 
 WHERE = layout.Layout("/c")
 HOLDER = plan.Holder("me", "life")
@@ -18,12 +19,13 @@ def _made(operations, known=None):
 
 def _paths(made):
     """What a request touches, in order."""
-    return [made.request.serialize().count(path) for path in (b"/c/seals/life.0", b"/c/seals/other.7", b"/c/seals/never")]
+    sent = requests.Multi(made.steps).serialize()
+    return [sent.count(path) for path in (b"/c/seals/life.0", b"/c/seals/other.7", b"/c/seals/never")]
 
 
 def test_every_request_is_guarded_by_the_session():
     made = _made([seam.Check("active/x", 1)])
-    assert made.owners[0] == plan.SESSION and b"/c/seals/life" in made.request.serialize()
+    assert made.owners[0] == plan.SESSION and b"/c/seals/life" in requests.Multi(made.steps).serialize()
 
 
 def test_seals_of_creations_come_first():
@@ -34,8 +36,8 @@ def test_seals_of_creations_come_first():
 
 def test_a_creation_belongs_to_the_session_unless_it_lasts():
     made = _made([seam.Create("active/x", b"X"), seam.Create("active/y", b"Y", lasting=True)])
-    assert b"1 life.0 me\nX" in made.request.serialize()
-    assert b"1 life.1 -\nY" in made.request.serialize()
+    assert b"1 life.0 me\nX" in requests.Multi(made.steps).serialize()
+    assert b"1 life.1 -\nY" in requests.Multi(made.steps).serialize()
 
 
 def test_what_is_known_is_guarded_by_its_seal_and_what_is_not_must_fail():
@@ -46,7 +48,7 @@ def test_what_is_known_is_guarded_by_its_seal_and_what_is_not_must_fail():
 
 def test_a_replaced_entry_keeps_its_header_and_those_who_watch_the_folder_hear_of_it():
     made = _made([seam.Replace("active/x", b"new", 1, b"old")], {0: KNOWN})
-    assert b"1 other.7 other\nnew" in made.request.serialize()
+    assert b"1 other.7 other\nnew" in requests.Multi(made.steps).serialize()
     assert made.owners == [plan.SESSION, 0, 0, 0]
 
 

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from callboard import errors
-from callboard.coordination.engines.zookeeper import driver, folders, layout, reading, requests
+from callboard.coordination.engines.zookeeper import driver, folders, layout, reading
+from callboard.ensembles import requests
 
 WHERE = layout.Layout("/callboard")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from kazoo.protocol import serialization
 
-from callboard.coordination.engines.zookeeper import requests
+from callboard.ensembles import requests
 
+HEADER = bytes.fromhex("00000007" + "0000000100000059" + "00000000")
 REFUSED = "ffffffff00ffffff92ffffff92" + "ffffffff00fffffffefffffffe" + "ffffffff01ffffffff"
 CREATED = (
     "000000010000000000"
@@ -22,7 +23,7 @@ WRITTEN = (
 
 
 def _understood(answer):
-    return requests.Multi.deserialize(b"head" + bytes.fromhex(answer), 4)
+    return requests.Multi.deserialize(HEADER + bytes.fromhex(answer), len(HEADER))
 
 
 def test_a_refusal_names_the_step():
@@ -30,11 +31,12 @@ def test_a_refusal_names_the_step():
 
 
 def test_a_written_step_tells_the_transaction():
-    assert _understood(WRITTEN) == [requests.Result(zxid=0x100000059)]
+    assert _understood(WRITTEN) == [requests.Result(zxid=0x100000059, version=1)]
 
 
 def test_a_creation_and_a_guard_say_that_they_are_done():
-    assert _understood(CREATED) == [requests.Result(), requests.Result()]
+    path = "/a/b/seals/64d064ba03bf548d.0"
+    assert _understood(CREATED) == [requests.Result(zxid=0x100000059, path=path), requests.Result()]
 
 
 def test_a_request_knows_its_size():
@@ -52,7 +54,7 @@ def test_contents_of_many_and_of_none():
     missing = bytes.fromhex("ffffffff00ffffff9b" + "ffffff9b")
     end = bytes.fromhex("ffffffff01ffffffff")
     assert requests.Contents.deserialize(there + missing + bare + end, 0) == [
-        requests.Content(b"body", 0x10, 3, True),
-        None,
-        requests.Content(b"", 0x11, 0, False),
+        requests.Content(b"body", 0x10, 3, True, 0x20),
+        requests.NO_NODE,
+        requests.Content(b"", 0x11, 0, False, 0x20),
     ]

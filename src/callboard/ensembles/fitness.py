@@ -1,0 +1,147 @@
+"""Whether an ensemble is fit: looked at by `callboard check`, each finding in one line with its mend. Nothing is changed there:
+what would write ends with a guard that cannot hold."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import socket
+from typing import Final
+
+import msgspec
+
+from callboard import errors
+from callboard.ensembles import address, client, requests
+
+Finding = tuple[str, str, str]
+"""Level (`fit`, `warning`, `unfit`), what was found, how it is mended."""
+LEAST_VERSION: Final = (3, 6)
+_SECONDS: Final = 5.0
+_HOST_SECONDS: Final = 2.0
+_WORD_SECONDS: Final = 1.0
+_LONG_SECONDS: Final = 15.0
+"""A session that is granted so much makes a frozen server noticed late: a third of it."""
+_SPARE_BYTES: Final = 200
+_NEVER: Final = 2**31 - 1
+"""A version that no node has."""
+
+
+def check(of: address.Address) -> list[Finding]:
+    """Look at the ensemble, and at each of its servers. One that cannot be used is one finding, an unfit one."""
+    asked = client.Client(of)
+    try:
+        asked.start(_SECONDS)
+        found = [("fit", f"lets {of.user or 'everybody'} in{', encrypted' if of.tls else ''}", "")]
+        found += [*_servers(of), *_version(asked, of), *_session(asked)]
+        found += [*_rights(asked, of.root), *_size(asked, of.root), *_open(asked, of)]
+    except errors.StoreError as error:
+        what, _, mend = error.message.rpartition(": ")
+        return [("unfit", what or error.message, mend if what else "")]
+    except (client.Interrupted, client.Refused) as error:
+        return [("unfit", f"the connection breaks while it is looked at ({error})", "look at the servers' logs")]
+    finally:
+        asked.close()
+    return found
+
+
+def _servers(of: address.Address) -> list[Finding]:
+    """Say of each server that the URL names whether it serves, alone."""
+    if len(of.hosts) == 1:
+        mend = "name all servers of the ensemble in the URL, or a proxy in front of them"
+        return [("warning", "the URL has one address: when it falls away, all does", mend)]
+    found: list[Finding] = []
+    for host in of.hosts:
+        one = client.Client(msgspec.structs.replace(of, hosts=(host,)))
+        with contextlib.closing(one):
+            try:
+                one.start(_HOST_SECONDS)
+                found.append(("fit", f"{address.written(host)} serves", ""))
+            except errors.StoreError:
+                found.append(("warning", f"{address.written(host)} does not serve", "start it: a majority must serve"))
+    return found
+
+
+def _version(asked: client.Client, of: address.Address) -> list[Finding]:
+    """Reads of many nodes came with 3.6; the number itself is told only where `srvr` may be asked, in clear."""
+    try:
+        asked.read([of.root])
+    except client.Interrupted:
+        return [("unfit", "the servers are older than 3.6", "install ZooKeeper 3.6 or later")]
+    said = "" if of.tls else next(filter(None, (_word(host) for host in of.hosts)), "")
+    version = re.search(r"version: (\d+)\.(\d+)\.\d+", said)
+    found = [judged(version[0].removeprefix("version: "), (int(version[1]), int(version[2])))] if version else []
+    if "Mode: standalone" in said:
+        mend = "set up three: with one, its end is the end of the store"
+        found.append(("warning", "the server stands alone", mend))
+    return found or [("fit", "ZooKeeper 3.6 or later", "")]
+
+
+def judged(version: str, number: tuple[int, int]) -> Finding:
+    """Say whether a version will do."""
+    if number < LEAST_VERSION:
+        return "unfit", f"ZooKeeper {version}", "install 3.6 or later"
+    return "fit", f"ZooKeeper {version}", ""
+
+
+def _session(asked: client.Client) -> list[Finding]:
+    if asked.granted_seconds <= _LONG_SECONDS:
+        return []
+    mend = "set a smaller tickTime or minSessionTimeout"
+    return [
+        ("warning", f"the servers grant sessions no less than {asked.granted_seconds:g} s: a frozen one is noticed late", mend)
+    ]
+
+
+def _rights(asked: client.Client, root: str) -> list[Finding]:
+    """Try to make a node in ROOT, or in what there is above it, and fail afterwards."""
+    place = root
+    while place != "/" and asked.read([place])[0] is None:
+        place = place.rpartition("/")[0] or "/"
+    try:
+        asked.commit([requests.create(f"{place.rstrip('/')}/callboard-check", b""), requests.check(place, _NEVER)])
+    except errors.StoreRefused:
+        return [("unfit", f"no right to write in {place}", f"let this user create, write, read and delete in {place}")]
+    return [("fit", f"may write in {place}", "")]
+
+
+def _size(asked: client.Client, root: str) -> list[Finding]:
+    """Send a request of the size that the store counts on, and fail."""
+    steps = [requests.check(root, _NEVER), requests.create(root, bytes(requests.MOST_BYTES - 2 * len(root) - _SPARE_BYTES))]
+    try:
+        asked.commit(steps)
+    except client.Interrupted:
+        mend = "set jute.maxbuffer to 1048575 or more, on all servers"
+        return [("unfit", f"the servers do not take requests of {requests.MOST_BYTES} bytes", mend)]
+    return [("fit", f"takes requests of {requests.MOST_BYTES} bytes", "")]
+
+
+def _open(asked: client.Client, of: address.Address) -> list[Finding]:
+    found: list[Finding] = []
+    if of.user and not of.tls and not all(_near(name) for name, _ in of.hosts):
+        found.append(("warning", "the login crosses the network unencrypted", "use the servers' TLS port and add tls=true"))
+    if not of.user:
+        mend = "log in: write USER:PASSWORD@ before the hosts, before the root is made"
+        found.append(("warning", "what is made there is open to anybody who reaches the servers", mend))
+    elif asked.is_open(of.root):
+        mend = "set its access rule by zkCli's setAcl -R, or choose another root"
+        found.append(("warning", f"{of.root} is open to anybody who reaches the servers", mend))
+    return found
+
+
+def _word(host: address.Host) -> str:
+    """Return the answer to ZooKeeper's word `srvr`; empty when there is none."""
+    with contextlib.suppress(OSError), socket.create_connection(host, _WORD_SECONDS) as made:
+        made.sendall(b"srvr")
+        answer = b""
+        while part := made.recv(65536):
+            answer += part
+        return answer.decode(errors="replace")
+    return ""
+
+
+def _near(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

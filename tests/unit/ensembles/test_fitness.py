@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+
+from callboard import ensembles, errors
+from callboard.ensembles import fitness
+
+
+@pytest.mark.parametrize(("number", "level"), [((3, 5), "unfit"), ((3, 6), "fit"), ((3, 10), "fit"), ((4, 0), "fit")])
+def test_versions(number, level):
+    assert fitness.judged("x", number)[0] == level
+
+
+def test_what_is_near():
+    near = [fitness._near(name) for name in ("localhost", "127.0.0.1", "::1", "zk1", "10.0.0.1")]
+    assert near == [True, True, True, False, False]
+
+
+def test_a_url_that_says_nothing():
+    with pytest.raises(errors.InvalidSetting, match="no option"):
+        ensembles.check("zookeeper://h?backlog=3")
