@@ -1,4 +1,4 @@
-"""The table of the stores in docs/reference/engines.md: from the abilities that they declare, and from measured figures.
+"""The tables of the stores and the bridge in docs/reference/engines.md: what stores declare, and measured figures.
 
 The figures are those of docs/reference/engines.json, which `make bench-engines` writes; what was not measured is said to be so.
 """
@@ -14,6 +14,7 @@ from callboard.jobs import engine as seam
 from callboard.jobs.engines.memory import engine as memory
 from callboard.jobs.engines.sql import engine as sql
 from callboard.jobs.engines.sqlite import engine as sqlite
+from callboard.jobs.engines.zookeeper import engine as zookeeper
 
 FIGURES: Final = Path(__file__).resolve().parent.parent / "docs" / "reference" / "engines.json"
 
@@ -73,12 +74,21 @@ STORES: Final = (
         "several machines, and you run PostgreSQL",
         "postgresql",
     ),
+    Store(
+        "`zookeeper:`",
+        zookeeper.ZooKeeperEngine.abilities,
+        "every process and machine of Callboard's; the loss of any one of three servers for good; a loss of power of all",
+        "`callboard[zookeeper]`, three servers of ZooKeeper 3.6",
+        "you run ZooKeeper and no database, and the backlog is [short](../howto/engines/zookeeper.md)",
+        "zookeeper",
+    ),
 )
 ABILITIES: Final = {
     "durable": "durable",
     "shared": "several processes",
     "machines": "several machines",
     "transactional_submit": "[submit in your own transaction](../howto/transactions.md)",
+    "age_seconds": "keeps finished jobs [as long as is set](../howto/retention.md)",
 }
 MEASURED: Final = {
     "end to end": "no-op jobs from submission to the stored result, two workers",
@@ -89,18 +99,46 @@ MEASURED: Final = {
 """Figures by what the bench calls them, and what the table does."""
 
 
+BRIDGE: Final = {
+    "bridge": "no-op jobs from the broker's message to its acknowledgement, two workers, the store a file",
+    "message to start, p50": "message sent to start, idle, p50",
+}
+"""The same of the bridge from ActiveMQ."""
+
+
 def lines() -> Iterator[str]:
     """Return the table: a column for each store."""
-    figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    figures = _figures()
     yield _row("", [store.name for store in STORES])
     yield _row("---", ["---"] * len(STORES))
     for ability, said in ABILITIES.items():
-        yield _row(said, ["yes" if getattr(store.abilities, ability) else "no" for store in STORES])
+        yield _row(said, [_able(store.abilities, ability) for store in STORES])
     yield _row("survives", [store.survives for store in STORES])
     for what, said in MEASURED.items():
         yield _row(said, [_figure(figures, store, what) for store in STORES])
     yield _row("to install", [store.install for store in STORES])
     yield _row("choose it when", [store.choose for store in STORES])
+
+
+def bridge() -> Iterator[str]:
+    """Return the table of the bridge's figures."""
+    figures = _figures()
+    yield _row("", ["`activemq:`"])
+    yield _row("---", ["---"])
+    for what, said in BRIDGE.items():
+        yield _row(said, [_measured(figures, "activemq", what)])
+
+
+def _figures() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    return found
+
+
+def _able(abilities: seam.Abilities, ability: str) -> str:
+    value = getattr(abilities, ability)
+    if ability == "age_seconds":
+        return "yes" if value is None else f"{value / 60:g} minutes at most"
+    return "yes" if value else "no"
 
 
 def _row(first: str, cells: list[str]) -> str:
@@ -110,7 +148,11 @@ def _row(first: str, cells: list[str]) -> str:
 def _figure(figures: dict[str, Any], store: Store, what: str) -> str:
     if not store.measured:
         return "there is no server" if what.startswith("kill") else store.instead
-    for row in figures.get(store.measured, ()):
+    return _measured(figures, store.measured, what)
+
+
+def _measured(figures: dict[str, Any], product: str, what: str) -> str:
+    for row in figures.get(product, ()):
         if row["what"] == what:
             between = f" ({row['least']:,.15g} to {row['greatest']:,.15g})" if row["least"] != row["greatest"] else ""
             return f"{row['median']:,.15g} {row['unit']}{between}"

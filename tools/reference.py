@@ -193,6 +193,7 @@ BLOCKS: Final[dict[str, Callable[[], Lines]]] = {
     "shapes": shapes_block,
     "api": api_block,
     "engines": engines.lines,
+    "bridge": engines.bridge,
 }
 
 

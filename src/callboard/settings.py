@@ -24,7 +24,7 @@ from callboard import errors
 FILE = "callboard.toml"
 """Looked for in the working directory."""
 PREFIX = "CALLBOARD_"
-RESERVED = frozenset({"CALLBOARD_CONFIG", "CALLBOARD_URL", "CALLBOARD_URLS", "CALLBOARD_KEY"})
+RESERVED = frozenset({"CALLBOARD_CONFIG", "CALLBOARD_URL", "CALLBOARD_URLS", "CALLBOARD_KEY", "CALLBOARD_VIA"})
 """Names in the environment that belong to the commands and clients, not to the settings of a node."""
 RESERVED_PREFIX = "CALLBOARD_TEST_"
 

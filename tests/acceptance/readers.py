@@ -215,20 +215,22 @@ class Joined:
 
 
 class FreshHaProxy:
-    """HAProxy without settings yet."""
+    """HAProxy without settings yet; a page has it listen at `port`, and a server behind it answers to `word`."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: str = "3307", word: bytes = b"") -> None:
         self._ground = ground.Ground()
         here = self._ground.directory
         (self._port,) = servers.free_ports(1)
-        self.names = {"/etc/haproxy": str(here), "3307": str(self._port)}
+        self._word = word
+        self.names = {"/etc/haproxy": str(here), port: str(self._port)}
         self._server = servers.Server(here, "haproxy", [servers.found("haproxy"), "-f", f"{here}/haproxy.cfg", "-db"])
 
     def do(self, verb: str) -> None:
         assert verb == "restart"
         self._server.stop()
         self._server.start()
-        servers.wait_for(lambda: sockets.answers(("127.0.0.1", self._port), b"", 0.5), "a server greets", haproxy.START_SECONDS)
+        at = ("127.0.0.1", self._port)
+        servers.wait_for(lambda: sockets.answers(at, self._word, 0.5), "a server greets", haproxy.START_SECONDS)
 
     def programs(self) -> Mapping[str, str]:
         return {"haproxy": f'#!/bin/sh\nexec {servers.found("haproxy")} "$@"\n'}

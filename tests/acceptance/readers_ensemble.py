@@ -14,7 +14,7 @@ from pathlib import Path
 from callboard.testing.engines import ground, servers, zookeeper
 
 ACCOUNT = "zookeeper"
-START_SECONDS = 30
+START_SECONDS = 55
 _PORTS = ("2181", "2281", "2888", "3888")
 
 
@@ -33,10 +33,12 @@ class FreshZooKeeper:
         self.ports = dict(zip(_PORTS, ports, strict=True))
         self.names = {
             "/etc/zookeeper/conf": str(here / "conf"),
+            "-Xms2g": "-Xms64m",
             "/etc/default": str(here),
             "/etc/systemd/system": str(here),
             "/var/lib/zookeeper": str(here / "data"),
-            **{f"lientPort={port}": f"lientPort={ours}" for port, ours in self.ports.items()},
+            "clientPort=2181": f"clientPort={self.ports['2181']}",
+            "secureClientPort=2281": f"secureClientPort={self.ports['2281']}",
         }
         self._server: servers.Server | None = None
         self.others: Sequence[FreshZooKeeper] = ()
@@ -57,7 +59,8 @@ class FreshZooKeeper:
         return {}
 
     def close(self) -> None:
-        """All of them end with the ground that they stand on."""
+        if self._server:
+            self._server.kill()
 
     @property
     def mode(self) -> str:
@@ -99,4 +102,6 @@ class Machines:
             }
 
     def close(self) -> None:
+        for each in self.servers:
+            each.close()
         self._ground.clear()

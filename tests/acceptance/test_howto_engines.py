@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from callboard.testing.engines import galera as galeras
-from callboard.testing.engines import haproxy, mariadb, postgresql
-from tests.acceptance import readers
+from callboard.testing.engines import haproxy, mariadb, postgresql, zookeeper
+from tests.acceptance import readers, readers_ensemble
 
 INSTALL = "make engines"
 
@@ -111,3 +111,25 @@ def test_haproxy(tmp_path: Path, cluster: galeras.Cluster) -> None:
     finally:
         reader.leave()
         proxy.close()
+
+
+@pytest.fixture
+def on_ensemble(tmp_path: Path) -> Iterator[readers.Reader]:
+    if reason := zookeeper.installed() or haproxy.installed():
+        pytest.skip(f"needs ZooKeeper and HAProxy ({reason}): {INSTALL}")
+    machines, proxy = readers_ensemble.Machines(), readers.FreshHaProxy("2180", b"srvr")
+    places = {f"zk{each.number}": {"zookeeper": each} for each in machines.servers}
+    made = readers.Reader(tmp_path, {"": {"haproxy": proxy}, **places}, machines.names)
+    yield made
+    made.leave()
+    proxy.close()
+    machines.close()
+
+
+def test_zookeeper(on_ensemble: readers.Reader) -> None:
+    assert on_ensemble.follow("zookeeper", until="What it is good for, and where it ends") > 8
+
+
+@pytest.mark.long
+def test_zookeeper_to_the_end(on_ensemble: readers.Reader) -> None:
+    assert on_ensemble.follow("zookeeper") > 35

@@ -13,6 +13,7 @@ from callboard import databases
 from callboard.coordination import engine as seam
 from callboard.coordination import engines
 from callboard.databases import address
+from callboard.kit import urls
 from callboard.testing.conformance.coordination import bench
 from tests.conformance import zookeeper_bench
 
@@ -84,7 +85,7 @@ class SqlBench(bench.Bench):
     async def regain_quorum(self) -> None:
         await asyncio.to_thread(self._server.start)
 
-    def _near(self, way: Sequence[zookeeper_bench.Forwarder]) -> list[address.Host]:
+    def _near(self, way: Sequence[zookeeper_bench.Forwarder]) -> list[urls.Host]:
         return [("127.0.0.1", forwarder.port) for forwarder in way]
 
 

@@ -14,6 +14,7 @@ import pytest
 from callboard import brokers, errors
 from callboard.brokers import address, link
 from callboard.cli import program
+from callboard.rpc import certs
 from callboard.testing.engines import activemq as activemqs
 from callboard.testing.engines import servers
 
@@ -136,7 +137,7 @@ async def test_a_dead_letter_keeps_what_it_was_and_says_why(activemq, eventually
         await made.send("shop", b"\xc0\x80 no json", {"callboard-id": "x", "correlation-id": "c", "expires": "99999999999999"})
         made.subscribe("shop", 5)
         await eventually(lambda: told.messages)
-        await made.dead_letter(told.messages[0], "not JSON:\nwrite it anew")
+        await made.dead_letter(told.messages[0], "not JSON:\nwrite it anew", made)
     assert activemq.queue("shop").size == 0
     (letter,) = activemq.browse("DLQ.shop")
     assert letter["StringProperties"]["callboard-reason"] == "not JSON: write it anew"
@@ -152,7 +153,7 @@ async def test_a_message_over_the_limit_becomes_the_brokers_own_dead_letter(acti
         made.subscribe("shop", 5)
         await eventually(lambda: len(told.messages) == 2)
         assert told.messages[0].dropped >= 1_000 and told.messages[1].body == b"short"
-        await made.dead_letter(told.messages[0], "too long")
+        await made.dead_letter(told.messages[0], "too long", made)
         made.ack(told.messages[1:])
     assert activemq.queue("shop").size == 0 and len(activemq.browse("DLQ.shop")[0]["Text"]) == 100_000
 
@@ -215,7 +216,7 @@ async def test_without_a_right_only_that_subscription_or_message_is_refused(guar
         await eventually(lambda: told.refusals)
         ((id, error),) = told.refusals
         assert id == refused and error.data == {"destination": "forbidden"} and "forbidden" in error.message
-        with pytest.raises(errors.BrokerRefused, match="forbidden") as raised:
+        with pytest.raises(errors.BrokerRefused, match=r"forbidden.*: give its user the right to write") as raised:
             await made.send("forbidden", b"x")
         assert raised.value.data == {"destination": "forbidden"}
         await made.send("shop.open", b"x")
@@ -230,7 +231,7 @@ async def test_a_dead_letter_that_is_refused_leaves_the_message_with_the_broker(
         made.subscribe("shop.closed", 1)
         await eventually(lambda: told.messages)
         with pytest.raises(errors.BrokerRefused, match=r"DLQ\.shop\.closed"):
-            await made.dead_letter(told.messages[0], "bad")
+            await made.dead_letter(told.messages[0], "bad", made)
         assert guarded.queue("shop.closed").size == 1 and made.alive
         made.ack(told.messages)
     assert guarded.queue("shop.closed").size == 0
@@ -249,6 +250,25 @@ async def test_tls_must_be_asked_for_where_it_is_and_only_there(guarded, activem
     named = msgspec.structs.replace(untrusted, ca="/no/such/file")
     with pytest.raises(errors.InvalidSetting, match="/no/such/file"):
         await link.Link(named, Told()).open()
+
+
+async def test_a_certificate_is_shown_to_a_broker_that_asks_for_one(guarded, eventually, tmp_path):
+    url = guarded.mutual_url("shop")
+    async with linked(url) as (made, told):
+        await made.send("shop.open", b"x")
+        made.subscribe("shop.open", 1)
+        await eventually(lambda: told.messages)
+        made.ack(told.messages)
+    assert [level for level, _, _ in await brokers.check(url)] == ["fit", "fit", "fit"]
+    none, _, ours = url.partition("&cert=")
+    with pytest.raises(errors.BrokerError, match="add &cert=FILE&key=FILE"):
+        await link.Link(address.parsed(none), Told()).open(3)
+    certs.init(tmp_path)
+    others = certs.issue(tmp_path, "bridge")
+    with pytest.raises(errors.BrokerError, match="it must know who signed ours"):
+        await link.Link(address.parsed(f"{none}&cert={others.certificate}&key={others.key}"), Told()).open(3)
+    with pytest.raises(errors.InvalidSetting, match="certificates cannot be read"):
+        await link.Link(address.parsed(f"{none}&cert={ours.partition('&')[0]}&key={others.key}"), Told()).open(3)
 
 
 async def test_a_full_store_is_told_by_name_and_nothing_breaks(guarded):

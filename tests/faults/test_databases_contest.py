@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +48,7 @@ class Contest:
         self.seconds = seconds
         self.deeds: list[contest.Deed] = []
         self.errors: Counter[str] = Counter()
+        self.contestants: list[subprocess.Popen[bytes]] = []
 
 
 @contextlib.asynccontextmanager
@@ -62,6 +65,7 @@ async def held(urls: Sequence[str], seconds: float) -> AsyncIterator[Contest]:
         for number, (url, name) in enumerate(zip(urls, names, strict=True))
     ]
     told = Contest(seconds)
+    told.contestants = made
     try:
         for each in made:
             assert each.stdout and await asyncio.wait_for(asyncio.to_thread(each.stdout.readline), START_SECONDS) == b"ready\n"
@@ -130,6 +134,22 @@ async def test_a_server_of_an_ensemble_is_broken_meanwhile(zookeeper: zookeepers
             member.cont()
             await asyncio.to_thread(zookeeper.start)
     judged(told, f"zookeeper, each server in turn {how}", record_property)
+
+
+@pytest.mark.long
+async def test_contestants_are_frozen_meanwhile(zookeeper: zookeepers.Ensemble, record_property: Telling):
+    """Also for longer than their sessions last: they wake in the midst of a word, with a picture of the store that is long past."""
+    seed = time.time_ns()
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    async with held([zookeeper.url(f"/contest-{time.time_ns()}")] * CONTESTANTS, 30) as told:
+        for _ in range(12):
+            frozen = chance.choice(told.contestants)
+            await asyncio.sleep(chance.uniform(0, 0.5))
+            frozen.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(chance.choice((0.1, 0.5, 2, 5)))
+            frozen.send_signal(signal.SIGCONT)
+    judged(told, "zookeeper, contestants frozen in turn", record_property)
 
 
 @pytest.mark.long

@@ -21,9 +21,9 @@ def rows(monkeypatch, tmp_path, figures=None):
 def test_every_ability_is_told(monkeypatch, tmp_path):
     assert set(engines.ABILITIES) == set(seam.Abilities.__struct_fields__)
     told = rows(monkeypatch, tmp_path)
-    assert told["durable"] == ["no", "yes", "yes", "yes", "yes"]
-    assert told[engines.ABILITIES["age_seconds"]][:3] == ["yes"] * 3
-    assert told["several machines"] == ["no", "no", "yes", "yes", "yes"]
+    assert told["durable"] == ["no", "yes", "yes", "yes", "yes", "yes"]
+    assert told[engines.ABILITIES["age_seconds"]] == ["yes"] * 5 + ["20 minutes at most"]
+    assert told["several machines"] == ["no", "no", "yes", "yes", "yes", "yes"]
 
 
 def test_a_store_that_keeps_finished_jobs_for_less_says_how_long(monkeypatch, tmp_path):
@@ -34,7 +34,7 @@ def test_a_store_that_keeps_finished_jobs_for_less_says_how_long(monkeypatch, tm
 
 
 def test_what_was_not_measured_is_said_to_be_so(monkeypatch, tmp_path):
-    assert rows(monkeypatch, tmp_path)["server killed: recovery"][2:] == ["not measured yet"] * 3
+    assert rows(monkeypatch, tmp_path)["server killed: recovery"][2:] == ["not measured yet"] * 4
 
 
 def test_figures_are_those_of_the_bench(monkeypatch, tmp_path):
@@ -43,3 +43,12 @@ def test_figures_are_those_of_the_bench(monkeypatch, tmp_path):
     told = rows(monkeypatch, tmp_path, {"machine": {}, "mariadb": [one, kill]})
     assert told[engines.MEASURED["end to end"]][2:4] == ["12,300 jobs/s (11,000 to 13,000)", "not measured yet"]
     assert told["server killed: recovery"][2] == "0.21 s"
+
+
+def test_the_bridge_has_its_figures(monkeypatch, tmp_path):
+    path = tmp_path / "engines.json"
+    monkeypatch.setattr(engines, "FIGURES", path)
+    assert [line.count("not measured yet") for line in engines.bridge()] == [0, 0, 1, 1]
+    row = {"what": "bridge", "unit": "messages/s", "median": 4200.0, "least": 4200.0, "greatest": 4200.0}
+    path.write_text(json.dumps({"activemq": [row]}))
+    assert "| 4,200 messages/s |" in "".join(engines.bridge())

@@ -12,6 +12,7 @@ from typing import Any
 
 from callboard import errors
 from callboard.brokers import address
+from callboard.kit import urls
 
 os.environ.setdefault("STOMP_SKIP_HOSTNAME_SCAN", "1")
 """Else stomp.py asks DNS for this machine's names while it is imported, which may take long; nothing here needs them."""
@@ -19,7 +20,12 @@ os.environ.setdefault("STOMP_SKIP_HOSTNAME_SCAN", "1")
 
 def named(url: str) -> bool:
     """Whether a URL is that of a message broker, by its scheme."""
-    return address.named(url)
+    return urls.scheme(url) == address.SCHEME
+
+
+def shown(url: str) -> str:
+    """Return a URL without its password and options, for people. Raises InvalidSetting."""
+    return address.parsed(url).shown
 
 
 def links() -> Any:

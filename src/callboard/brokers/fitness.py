@@ -11,6 +11,7 @@ import msgspec
 from callboard import errors
 from callboard.brokers import address as addresses
 from callboard.brokers import link
+from callboard.kit import urls
 
 Finding = tuple[str, str, str]
 """Level (`fit`, `warning`, `unfit`), what was found, how it is mended."""
@@ -36,8 +37,8 @@ async def check(address: addresses.Address) -> list[Finding]:
     return found
 
 
-def _found(address: addresses.Address, host: addresses.Host, greeting: Mapping[str, str]) -> list[Finding]:
-    where, server = addresses.written(host), greeting.get("server", "")
+def _found(address: addresses.Address, host: urls.Host, greeting: Mapping[str, str]) -> list[Finding]:
+    where, server = urls.written(host), greeting.get("server", "")
     product, _, version = server.partition("/")
     found: list[Finding] = [("fit", f"{where} serves and lets {address.user or 'everybody'} in", "")]
     if product == "ActiveMQ":

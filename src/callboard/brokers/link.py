@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -20,6 +21,7 @@ import msgspec
 from callboard import errors
 from callboard.brokers import address as addresses
 from callboard.brokers import frames, wire
+from callboard.kit import urls
 
 OPEN_SECONDS: Final = 10.0
 SEND_SECONDS: Final = 10.0
@@ -84,10 +86,10 @@ class Link:
     """One connection to a broker. `first` is the host to try first, where there are several: that of the link before."""
 
     def __init__(
-        self, address: addresses.Address, told: Told, *, most_bytes: int = MOST_BYTES, first: addresses.Host | None = None
+        self, address: addresses.Address, told: Told, *, most_bytes: int = MOST_BYTES, first: urls.Host | None = None
     ) -> None:
         self.address = address
-        self.host: addresses.Host | None = None
+        self.host: urls.Host | None = None
         """Which of the broker's hosts this is connected to."""
         self.greeting: Mapping[str, str] = {}
         """What it said of itself: headers of its first frame."""
@@ -95,10 +97,12 @@ class Link:
         self._most_bytes = most_bytes
         self._hosts = sorted(address.hosts, key=lambda host: host != first)
         self._wire: wire.Wire | None = None
-        self._numbers = itertools.count(1)
+        self._numbers = (f"{secret}-{number}" for secret in (secrets.token_hex(4),) for number in itertools.count(1))
+        """Ids that no sender guesses: what follows a NUL in a text is read as a frame, whoever wrote it."""
         self._receipts: dict[str, tuple[str, asyncio.Future[None]]] = {}
         self._subscribing: dict[str, tuple[str, str]] = {}
         self._complaint = ""
+        self._broken = False
 
     @property
     def alive(self) -> bool:
@@ -128,7 +132,7 @@ class Link:
         Raises BrokerUnavailable when the link is not open.
         """
         connected = self._connected()
-        id = str(next(self._numbers))
+        id = next(self._numbers)
         receipt = f"subscribe-{id}"
         self._subscribing[receipt] = (id, destination)
         headers = {"activemq.prefetchSize": str(prefetch), "receipt": receipt}
@@ -169,30 +173,21 @@ class Link:
             connected.stomp.send(_path(destination), body, headers=given)
             await done
 
-    async def dead_letter(self, message: Message, reason: str, seconds: float = SEND_SECONDS) -> None:
-        """Move a message to the dead-letter queue of its destination, with the reason in a header, in one transaction.
+    async def dead_letter(self, message: Message, reason: str, by: Link, seconds: float = SEND_SECONDS) -> None:
+        """Move a message to the dead-letter queue of its destination, with the reason in a header; the letter goes `by` a link.
 
-        One whose body was dropped is refused instead: the broker has it still, and puts it where its policy wants it.
-        Raises what `send` raises; the message is then still the broker's, and delivered again by the next link.
+        That may be another one of the same broker: on the one that consumes, a letter for which there is no room keeps all
+        acknowledgements back. The message is acknowledged after the broker has the letter: a crash between makes a second one.
+        A message whose body was dropped is refused instead: the broker has it still, and puts it where its policy wants it.
+        Raises what `send` raises; the message is then still the broker's.
         """
         if message.dropped:
             self.nack([message])
             return
-        connected = self._connected()
-        transaction = f"transaction-{next(self._numbers)}"
-        inside = {"transaction": transaction}
-        target = DEAD_LETTERS + message.destination
-        kept = _sendable({name: value for name, value in message.headers.items() if name not in _PASSING})
-        kept |= {REASON: " ".join(reason.split())[:MOST_REASON], ORIGIN: message.destination, "persistent": "true"}
-        async with self._within(target, seconds):
-            receipt, done = self._expected(target)
-            connected.stomp.begin(transaction)
-            connected.stomp.send(_path(target), message.body, headers=kept | inside | _typed(message.body) | {"receipt": receipt})
-            await done  # Before the other half: a letter that is refused would not stop the commit.
-            receipt, done = self._expected(target)
-            connected.write(f"ACK\nid:{message.ack}\ntransaction:{transaction}\n\n\0".encode())
-            connected.stomp.commit(transaction, headers={"receipt": receipt})
-            await done
+        kept = {name: value for name, value in message.headers.items() if name not in _PASSING}
+        kept |= {REASON: " ".join(reason.split())[:MOST_REASON], ORIGIN: message.destination}
+        await by.send(DEAD_LETTERS + message.destination, message.body, kept, seconds)
+        self.ack([message])
 
     async def close(self) -> None:
         """Wait until the broker has read what was sent, acknowledgements too, for up to `CLOSE_SECONDS`; end. Allowed twice."""
@@ -238,6 +233,9 @@ class Link:
         for frame in found:
             if frame.command == "MESSAGE":
                 headers = frame.headers
+                if not frame.ack:
+                    self._note_broken(frame)
+                    continue
                 messages.append(
                     Message(
                         headers.get("subscription", ""),
@@ -255,6 +253,15 @@ class Link:
                 self._error(frame)
         if messages:
             self._told.received(messages)
+
+    def _note_broken(self, frame: frames.Frame) -> None:
+        """A property's name with line ends, which the broker does not escape, cut a frame in two."""
+        if not self._broken:
+            self._broken = True
+            _log.warning(
+                "a message cannot be acknowledged, its frame is broken: remove it from its queue at the broker: %s: %s %.200r",
+                *(self.address.shown, frame.headers.get("message-id", ""), frame.headers),
+            )
 
     def _receipt(self, receipt: str) -> None:
         self._subscribing.pop(receipt, None)
@@ -276,7 +283,12 @@ class Link:
         elif receipt in self._receipts:
             destination, done = self._receipts[receipt]
             if not done.done():
-                done.set_exception(errors.BrokerRefused(f"{where} refuses: {words}", destination=destination))
+                refused = f"{where} refuses: {words}"
+                if destination and "not authorized" in words:
+                    refused = (
+                        f"{where} does not let us send to {destination} ({words}): give its user the right to write and make it"
+                    )
+                done.set_exception(errors.BrokerRefused(refused, destination=destination))
         elif not self._complaint:
             self._complaint = words
             _log.warning("a message broker complains: %s: %s", self.address.shown, words)
@@ -325,6 +337,7 @@ async def sent(address: addresses.Address, destination: str, body: bytes, header
 
 
 def _path(destination: str) -> str:
+    destination = destination.replace("\0", "")
     return destination if destination.startswith("/") else f"/queue/{destination}"
 
 

@@ -18,6 +18,7 @@ from stomp import transport as transports
 from callboard import errors
 from callboard.brokers import address as addresses
 from callboard.brokers import frames
+from callboard.kit import urls
 
 TICK_SECONDS: Final = 0.5
 OWN_BEAT_MILLISECONDS: Final = 10_000
@@ -35,7 +36,7 @@ MOST_NONSENSE: Final = 1_000
 class Wire(asyncio.Protocol):
     """One connection. `received` gets the frames that arrived together, `lost` why it ended, once, unless `close` was called."""
 
-    def __init__(self, host: addresses.Host, most_bytes: int) -> None:
+    def __init__(self, host: urls.Host, most_bytes: int) -> None:
         self.host = host
         self.received: Callable[[list[frames.Frame]], None] = lambda found: None
         self.lost: Callable[[str], None] = lambda why: None
@@ -63,7 +64,7 @@ class Wire(asyncio.Protocol):
         try:
             found = self._splitter.feed(data)
         except frames.Malformed as error:
-            self.end(f"{addresses.written(self.host)} sends what is no STOMP: {error}")
+            self.end(f"{urls.written(self.host)} sends what is no STOMP: {error}")
             return
         if self._splitter.nonsense != before and not self._sensible(found):
             return
@@ -79,7 +80,7 @@ class Wire(asyncio.Protocol):
         self.writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        why = f"{addresses.written(self.host)} closed the connection" + (f" ({_line(exc)})" if exc else "")
+        why = f"{urls.written(self.host)} closed the connection" + (f" ({_line(exc)})" if exc else "")
         if isinstance(exc, ssl.SSLError) and not self.greeting.done():
             self.greeting.set_exception(exc)
         self.end(why)
@@ -123,7 +124,7 @@ class Wire(asyncio.Protocol):
         self._ticks += 1
         self._silent_ticks += 1
         if self._judged and self._silent_ticks > SILENT_TICKS:
-            self.end(f"{addresses.written(self.host)} has said nothing for {SILENT_TICKS * TICK_SECONDS:g} s")
+            self.end(f"{urls.written(self.host)} has said nothing for {SILENT_TICKS * TICK_SECONDS:g} s")
             return
         if self._ticks % BEAT_TICKS == 0:
             self.write(b"\n")
@@ -134,16 +135,16 @@ class Wire(asyncio.Protocol):
         if found and self.greeting.done():
             self._splitter.nonsense = 0
         if not self.greeting.done() and not found:
-            self.end(f"what answers at {addresses.written(self.host)} does not speak STOMP")
+            self.end(f"what answers at {urls.written(self.host)} does not speak STOMP")
         elif self._splitter.nonsense > MOST_NONSENSE:
-            self.end(f"{addresses.written(self.host)} sends what is no STOMP")
+            self.end(f"{urls.written(self.host)} sends what is no STOMP")
         return not self._ended
 
 
 class _Sender(transports.BaseTransport):  # type: ignore[misc]  # Says nothing of its types.
     """What stomp.py's protocol sends its frames through."""
 
-    def __init__(self, write: Callable[[bytes], None], host: addresses.Host) -> None:
+    def __init__(self, write: Callable[[bytes], None], host: urls.Host) -> None:
         super().__init__(auto_decode=False)
         self.vhost = None
         self.current_host_and_port = host
@@ -153,7 +154,7 @@ class _Sender(transports.BaseTransport):  # type: ignore[misc]  # Says nothing o
         self._write(utils.pack(utils.convert_frame(frame)))
 
 
-async def opened(address: addresses.Address, host: addresses.Host, seconds: float, most_bytes: int) -> Wire:
+async def opened(address: addresses.Address, host: urls.Host, seconds: float, most_bytes: int) -> Wire:
     """Return a connection to this host that is logged in and beats. Raises BrokerRefused, BrokerUnavailable, InvalidSetting."""
     loop = asyncio.get_running_loop()
     wire: Wire | None = None
@@ -169,7 +170,7 @@ async def opened(address: addresses.Address, host: addresses.Host, seconds: floa
             greeting = await wire.greeting
     except errors.CallboardError:
         raise
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, ssl.SSLError, ValueError) as error:  # The last for a name that no host can have.
         if wire is not None:
             wire.close()
         raise _failure(address, host, error, connected=wire is not None) from None
@@ -189,7 +190,7 @@ def context(address: addresses.Address) -> ssl.SSLContext:
     try:
         made = ssl.create_default_context(cafile=address.ca or None)
         if address.cert:
-            made.load_cert_chain(address.cert, address.key or None)
+            made.load_cert_chain(address.cert, address.key or None, password=lambda: "")  # Never asked for at a terminal.
     except OSError as error:
         named = ", ".join(each for each in (address.ca, address.cert, address.key) if each)
         raise errors.InvalidSetting(f"{address.shown}: certificates cannot be read from {named}: {_line(error)}") from None
@@ -202,16 +203,16 @@ def said(frame: frames.Frame) -> str:
     return _line(words) or "an error without words"
 
 
-def _refusal(address: addresses.Address, host: addresses.Host, words: str) -> errors.BrokerRefused:
+def _refusal(address: addresses.Address, host: urls.Host, words: str) -> errors.BrokerRefused:
     who = f"the user {address.user}" if address.user else "nobody without a password"
     return errors.BrokerRefused(
-        f"the message broker at {addresses.written(host)} does not let in {who} ({words}): check user and password in its URL"
+        f"the message broker at {urls.written(host)} does not let in {who} ({words}): check user and password in its URL"
     )
 
 
-def _failure(address: addresses.Address, host: addresses.Host, error: Exception, *, connected: bool) -> errors.BrokerError:
+def _failure(address: addresses.Address, host: urls.Host, error: Exception, *, connected: bool) -> errors.BrokerError:
     """Say why there is no connection, and what to look at."""
-    where = f"the message broker at {addresses.written(host)}"
+    where = f"the message broker at {urls.written(host)}"
     if isinstance(error, ssl.SSLCertVerificationError):
         why = error.verify_message or _line(error)
         return errors.BrokerRefused(f"{where} shows a certificate that is not trusted ({why}): name who signed it: &ca=FILE")
@@ -225,8 +226,11 @@ def _failure(address: addresses.Address, host: addresses.Host, error: Exception,
         how = "accepts connections but says nothing" if connected else "does not answer"
         return errors.BrokerUnavailable(f"{where} {how}: is it alive, and is its port for STOMP (usually {addresses.PORT})?")
     if connected and isinstance(error, ConnectionError):
-        hint = "" if address.tls else "; if that port wants TLS, add ?tls=true"
-        return errors.BrokerUnavailable(f"{where} ended the connection before it let us in: {_line(error)}{hint}")
+        hint = "that port wants TLS, add ?tls=true"
+        if address.tls:
+            known = "it must know who signed ours" if address.cert else "add &cert=FILE&key=FILE"
+            hint = f"it asks for a certificate, {known}"
+        return errors.BrokerUnavailable(f"{where} ended the connection before it let us in: {_line(error)}; if {hint}")
     return errors.BrokerUnavailable(f"{where} is out of reach: {_line(error)}")
 
 

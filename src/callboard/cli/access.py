@@ -5,6 +5,7 @@ The key in a data directory goes to the gateways of that data directory and to n
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -24,7 +25,7 @@ class Access:
     """The options that all commands have which talk to a gateway."""
 
     url: Annotated[
-        str | None, Parameter(env_var="CALLBOARD_URL", help="Gateways, with commas between. [those of the data directory]")
+        str | None, Parameter(help="Gateways, with commas between. [$CALLBOARD_URL, or those of the data directory]")
     ] = None
     key: Annotated[str | None, Parameter(env_var="CALLBOARD_KEY", help="API key. [the one in the data directory]")] = None
     data: Annotated[str | None, Parameter(help="Data directory. [.callboard, or $CALLBOARD_DATA]")] = None
@@ -33,11 +34,14 @@ class Access:
 
     def client(self) -> client.Client:
         """Return a client, for `async with`. Raises NotRunning when no URL is given and nothing runs here."""
-        urls, key = self._told() if self.url else self._here()
+        urls, key = self._told() if self._gateways() else self._here()
         return client.Client(urls, key, domain=self.domain, timeout=TIMEOUT_SECONDS)
 
+    def _gateways(self) -> str:
+        return self.url or os.environ.get("CALLBOARD_URL", "")
+
     def _told(self) -> tuple[list[str], str | None]:
-        urls = [each.strip() for each in (self.url or "").split(",") if each.strip()]
+        urls = [each.strip() for each in self._gateways().split(",") if each.strip()]
         if self.key:
             return urls, self.key
         local = layout.read_local(self._place().local)

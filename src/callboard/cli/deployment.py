@@ -16,10 +16,8 @@ from typing import Annotated, Any, Final, TextIO
 import msgspec
 from cyclopts import Parameter
 
-from callboard import databases, ensembles, errors, settings
-from callboard.brokers import address as brokers
+from callboard import brokers, databases, ensembles, errors, settings
 from callboard.cli import configuration, exits, output, supervisor
-from callboard.databases import address
 from callboard.kit import telemetry
 from callboard.node import agent, layout, shutdown
 
@@ -164,7 +162,7 @@ def _announce(given: settings.Settings, started: agent.Started, data: str | None
         ("store", _shown(given.store_url)),
         ("programs", _overlooked(given)),
         ("coordination", _shown(given.coordination_url)),
-        ("bridge", " ".join(brokers.parsed(url).shown for url in given.bridge.urls) or None),
+        ("bridge", " ".join(filter(None, map(_shown, given.bridge.urls))) or None),
         ("serving", given.app or "the built-in kinds: demo.echo, demo.sleep, demo.fail, demo.inspect"),
         ("workers", f"{given.worker.count} with {given.worker.slots} slots each"),
         ("adopted", f"{started.adopted} nodes that a dead agent had left" if started.adopted else None),
@@ -178,10 +176,9 @@ def _announce(given: settings.Settings, started: agent.Started, data: str | None
 
 
 def _shown(url: str) -> str | None:
-    """The URL of a database or an ensemble without its password; None for what lies in the data directory."""
-    if ensembles.named(url):
-        return ensembles.shown(url)
-    return address.parsed(url).shown if databases.named(url) else None
+    """The URL of a server (a database, an ensemble, a broker) without its password; None for what lies in the data directory."""
+    room = next((room for room in (databases, ensembles, brokers) if room.named(url)), None)
+    return room.shown(url) if room else None
 
 
 def _overlooked(given: settings.Settings) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -38,7 +39,7 @@ async def submit(
     id: Annotated[str | None, Parameter(help="A UUIDv7, to make repeating this harmless.")] = None,
     via: Annotated[
         str | None,
-        Parameter(env_var="CALLBOARD_VIA", help="Send it as a message to this broker (activemq://…), for a bridge to take it."),
+        Parameter(help="Send it as a message to this broker (activemq://…), for a bridge to take it. [$CALLBOARD_VIA]"),
     ] = None,
     destination: Annotated[str | None, Parameter(help="With --via: the broker's queue. [callboard.DOMAIN.QUEUE]")] = None,
     to: access.Access = access.HERE,
@@ -67,11 +68,12 @@ async def submit(
     }
     given = {name: _finite(name, value) for name, value in options.items() if value is not None}
     args = values.arguments(arguments)
-    if via is not None or destination is not None:
-        if via is None or wait:
-            raise errors.InvalidInput(
-                "--destination goes with --via, which cannot --wait: the store knows nothing of a job on its way"
-            )
+    via = _broker(via, to.url)
+    if via is None and destination is not None:
+        raise errors.InvalidInput("--destination is a queue of a broker: say which one with --via")
+    if via is not None:
+        if wait:
+            raise errors.InvalidInput("--via cannot --wait: the store knows nothing of a job that is on its way")
         now = clock.SystemClock().now()
         given = {"id": uuid7.text(uuid7.make(now)), "domain": to.domain, **given}
         return await _sent(via, destination, submission.Submission(kind=kind, args=args, **given), now, json=to.json)
@@ -82,6 +84,13 @@ async def submit(
         _acknowledge(receipt, json=to.json)
         await _warn(gateways, receipt)
     return exits.Exit.OK
+
+
+def _broker(via: str | None, url: str | None) -> str | None:
+    """Return the broker to send to, None for gateways: what was said here counts more than the environment."""
+    if via is not None and url is not None:
+        raise errors.InvalidInput("--via is a broker, --url are gateways: a job goes one way only, give one of them")
+    return via or (None if url is not None else os.environ.get("CALLBOARD_VIA") or None)
 
 
 async def _sent(url: str, destination: str | None, job: submission.Submission, now: int, *, json: bool) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from callboard import errors
 from callboard.databases import address
+from callboard.kit import urls
 
 
 def open(url: str) -> Any:
@@ -38,7 +39,12 @@ def open(url: str) -> Any:
 
 def named(url: str) -> bool:
     """Whether a URL is that of a database, by its scheme."""
-    return url.partition("://")[0] in address.PRODUCTS
+    return urls.scheme(url) in address.PRODUCTS
+
+
+def shown(url: str) -> str:
+    """Return a URL without its password and options, for people. Raises InvalidSetting."""
+    return address.parsed(url).shown
 
 
 def check(url: str) -> list[Any]:

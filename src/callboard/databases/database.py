@@ -15,6 +15,7 @@ from sqlalchemy import pool
 from callboard import errors
 from callboard.databases import address, lookout, products
 from callboard.databases.products import Means
+from callboard.kit import urls
 
 GREETING_SECONDS: Final = 0.5
 SILENT_SECONDS: Final = 1.0
@@ -31,7 +32,7 @@ class Database:
         self.product = product
         self.server: products.Server | None = None
         """What the server said that was connected to last."""
-        self._silent: dict[address.Host, float] = {}
+        self._silent: dict[urls.Host, float] = {}
         """When servers did not answer while something was in flight."""
         self._made = threading.local()
         self._engine = sa.create_engine(
@@ -56,7 +57,7 @@ class Database:
         can before somebody changes something.
         """
         failures: list[errors.StoreError] = []
-        second: tuple[Any, address.Host, products.Server] | None = None
+        second: tuple[Any, urls.Host, products.Server] | None = None
         for host in self._order():
             try:
                 raw, server = self._reach(host)
@@ -81,11 +82,11 @@ class Database:
         with self.connect() as on, self.guard(on.connection.driver_connection, on.info["host"]):
             yield on
 
-    def better(self, host: address.Host) -> bool:
+    def better(self, host: urls.Host) -> bool:
         """Whether a server that is preferred to `host` has been fit for some time: connect anew to move there."""
         return host != self.address.hosts[0] and self.returns.due(host, time.monotonic())
 
-    def translated(self, error: BaseException, host: address.Host | None = None) -> errors.StoreError:
+    def translated(self, error: BaseException, host: urls.Host | None = None) -> errors.StoreError:
         """Make a driver's error ours, in one line."""
         product = self.product
         means = product.means(error)
@@ -98,11 +99,11 @@ class Database:
         """Return an error of what is wrong and what mends it; `data["mend"]` is the latter, where there is any."""
         return kind(f"{what}: {mend}", mend=mend) if mend else kind(what)
 
-    def guard(self, raw: Any, host: address.Host) -> lookout.Guard:
+    def guard(self, raw: Any, host: urls.Host) -> lookout.Guard:
         """Return what lets the lookout cut a connection when its server is frozen or gone."""
         return lookout.Guard(self.product.descriptor(raw), host, lambda: self._alive(host))
 
-    def fit(self, host: address.Host) -> bool:
+    def fit(self, host: urls.Host) -> bool:
         """Whether a server could be used now."""
         try:
             raw, server = self._reach(host)
@@ -111,12 +112,12 @@ class Database:
         raw.close()
         return not server.reluctant
 
-    def _order(self) -> list[address.Host]:
+    def _order(self) -> list[urls.Host]:
         """The hosts, with those last that have just been silent: waiting for them once more would cost time."""
         now = time.monotonic()
         return sorted(self.address.hosts, key=lambda host: now - self._silent.get(host, float("-inf")) < SILENT_SECONDS)
 
-    def _alive(self, host: address.Host) -> bool:
+    def _alive(self, host: urls.Host) -> bool:
         """Called in the lookout's thread."""
         try:
             alive = self.product.alive(host)
@@ -126,7 +127,7 @@ class Database:
             self._silent[host] = time.monotonic()
         return alive
 
-    def _reach(self, host: address.Host) -> tuple[Any, products.Server]:
+    def _reach(self, host: urls.Host) -> tuple[Any, products.Server]:
         product = self.product
         try:
             greeted = product.greets(host, GREETING_SECONDS)
@@ -152,10 +153,10 @@ class Database:
             raise self.translated(error, host) from None
         return raw, server
 
-    def _named(self, host: address.Host) -> str:
-        return f"{self.address.scheme} at {address.written(host)}"
+    def _named(self, host: urls.Host) -> str:
+        return f"{self.address.scheme} at {urls.written(host)}"
 
-    def _adopt(self, raw: Any, host: address.Host, server: products.Server) -> sa.Connection:
+    def _adopt(self, raw: Any, host: urls.Host, server: products.Server) -> sa.Connection:
         self._made.raw = raw
         try:
             with self.guard(raw, host):
@@ -182,16 +183,16 @@ class Returns:
     def __init__(self, of: Database) -> None:
         self._of = of
         self._looked = float("-inf")
-        self._fit_since: dict[address.Host, float] = {}
+        self._fit_since: dict[urls.Host, float] = {}
 
-    def due(self, host: address.Host, now: float) -> bool:
+    def due(self, host: urls.Host, now: float) -> bool:
         """Whether a server that is preferred to `host` has been fit for long enough. Has it looked at when that was long ago."""
         if now - self._looked >= RETURN_SECONDS:
             self._looked = now
             lookout.shared.errand(self, lambda: self.look(host, time.monotonic()))
         return any(now - self._fit_since[each] >= RETURN_SECONDS for each in self._preferred(host) if each in self._fit_since)
 
-    def look(self, host: address.Host, now: float) -> None:
+    def look(self, host: urls.Host, now: float) -> None:
         """Look at the servers that are preferred to `host`."""
         for each in self._preferred(host):
             if self._of.fit(each):
@@ -199,7 +200,7 @@ class Returns:
             else:
                 self._fit_since.pop(each, None)
 
-    def _preferred(self, host: address.Host) -> tuple[address.Host, ...]:
+    def _preferred(self, host: urls.Host) -> tuple[urls.Host, ...]:
         hosts = self._of.address.hosts
         return hosts[: hosts.index(host)]
 

@@ -13,6 +13,7 @@ from MySQLdb.constants import CLIENT
 
 from callboard.databases import address, lookout, mysql_fitness, products, sockets
 from callboard.databases.products import Means
+from callboard.kit import urls
 
 CONNECT_SECONDS: Final = 2
 LOCK_SECONDS: Final = 5
@@ -153,20 +154,20 @@ class MySql:
     def engine_options(self) -> dict[str, Any]:
         return {}
 
-    def greets(self, host: address.Host, seconds: float) -> bool:
+    def greets(self, host: urls.Host, seconds: float) -> bool:
         return sockets.answers(host, b"", seconds)
 
-    def alive(self, host: address.Host) -> bool:
+    def alive(self, host: urls.Host) -> bool:
         answers = sockets.answers(host, b"", lookout.PROBE_SECONDS)
         if answers:  # A login to the end: a server shuts out a host whose connections are all broken off while they greet.
             with contextlib.suppress(MySQLdb.Error):
                 self._logged_in(host, seconds=1).close()
         return answers
 
-    def connect(self, host: address.Host) -> Any:
+    def connect(self, host: urls.Host) -> Any:
         return self._logged_in(host, CONNECT_SECONDS)
 
-    def _logged_in(self, host: address.Host, seconds: int) -> Any:
+    def _logged_in(self, host: urls.Host, seconds: int) -> Any:
         given = self._given
         encryption = {name.removeprefix("ssl_"): value for name, value in given.options.items()}
         return MySQLdb.connect(

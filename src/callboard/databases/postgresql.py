@@ -12,6 +12,7 @@ from psycopg import pq
 
 from callboard.databases import address, lookout, postgresql_fitness, products, sockets
 from callboard.databases.products import Means
+from callboard.kit import urls
 
 CONNECT_SECONDS: Final = 2
 LOCK_SECONDS: Final = 5
@@ -99,13 +100,13 @@ class PostgreSql:
     def engine_options(self) -> dict[str, Any]:
         return {"use_native_hstore": False}
 
-    def greets(self, host: address.Host, seconds: float) -> bool:
+    def greets(self, host: urls.Host, seconds: float) -> bool:
         return sockets.answers(host, _SSL_REQUEST, seconds)
 
-    def alive(self, host: address.Host) -> bool:
+    def alive(self, host: urls.Host) -> bool:
         return sockets.answers(host, _SSL_REQUEST, lookout.PROBE_SECONDS)
 
-    def connect(self, host: address.Host) -> Any:
+    def connect(self, host: urls.Host) -> Any:
         given = self._given
         encryption: dict[str, Any] = dict(given.options)
         raw = psycopg.connect(

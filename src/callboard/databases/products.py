@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from callboard import errors
-from callboard.databases import address
+from callboard.kit import urls
 
 
 class Means(enum.Enum):
@@ -88,13 +88,13 @@ class Product(Protocol):
     def engine_options(self) -> dict[str, Any]:
         """Return more arguments for SQLAlchemy's engine."""
 
-    def greets(self, host: address.Host, seconds: float) -> bool:
+    def greets(self, host: urls.Host, seconds: float) -> bool:
         """Whether a server answers there within so many seconds, on a new connection. Raises socket.gaierror."""
 
-    def alive(self, host: address.Host) -> bool:
+    def alive(self, host: urls.Host) -> bool:
         """Whether a server that does not answer a statement answers anything at all. Raises socket.gaierror."""
 
-    def connect(self, host: address.Host) -> Any:
+    def connect(self, host: urls.Host) -> Any:
         """Log in. Raises the driver's errors."""
 
     def examine(self, raw: Any) -> Server:

@@ -6,10 +6,10 @@ import contextlib
 import os
 import socket
 
-from callboard.databases import address
+from callboard.kit import urls
 
 
-def answers(host: address.Host, request: bytes, seconds: float) -> bool:
+def answers(host: urls.Host, request: bytes, seconds: float) -> bool:
     """Whether anything comes back within so many seconds, on a new connection, after `request` was sent.
 
     Raises socket.gaierror for a name that leads nowhere.

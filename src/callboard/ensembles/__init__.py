@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 from callboard import errors
 from callboard.ensembles import address
+from callboard.kit import urls
 
 
 def named(url: str) -> bool:
     """Whether a URL is that of an ensemble, by its scheme."""
-    return url.startswith(f"{address.SCHEME}://")
+    return urls.scheme(url) == address.SCHEME
 
 
 def shown(url: str) -> str:

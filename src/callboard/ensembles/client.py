@@ -1,8 +1,8 @@
 """The synchronous client: reads of many nodes, and commits of many steps. Any thread may call, several at once.
 
 Each call waits for the connection, then asks once. `Interrupted` says that the outcome of what was asked is unknown; the server
-has then been left. A `sync` after that goes through the majority, so that a later `read` tells for sure whether a commit was
-applied: the ensemble refuses what a server still holds of a session that has moved to another one, or is over.
+has then been left. The first `sync` on a connection goes through the majority, so that a later `read` tells for sure whether a
+commit was applied: the ensemble refuses what a server still holds of a session that has moved to another one, or is over.
 """
 
 from __future__ import annotations
@@ -25,11 +25,17 @@ _LOOK_SECONDS: Final = 0.1
 """Between looks whether we were refused, while there is no connection."""
 _LEAST_PATIENCE_SECONDS: Final = 3.0
 _MOST_READS: Final = 1000
-_FIRST_READS: Final = 200
+_MORE_READS: Final = 4
+"""Times as many nodes are asked for at once as just before, where their contents were small."""
 _READ_BYTES: Final = 2_000_000
-"""Of contents that are expected to come with one answer."""
+"""Of contents that are expected to come with one answer: servers build it in their memory, which is not meant for more."""
+_BIG_BYTES: Final = 250_000
+"""What a node is taken to hold of which nothing is known."""
 _FACT_BYTES: Final = 100
 _DENIED: Final = (requests.NO_AUTH, requests.INVALID_ACL, requests.AUTH_FAILED, requests.LOGIN_REQUIRED)
+_PROVEN_SECONDS: Final = 1.0
+"""How long a majority that has answered is relied on. Servers give up a leader that they do not hear after `syncLimit` times
+`tickTime` at the earliest: 10 s as shipped. Until then there is no other."""
 _NEVER: Final = 2**31 - 1
 """A version that no node has."""
 _log = structlog.get_logger()
@@ -51,18 +57,21 @@ class Client:
         self._closed = False
         self._session = 0
         self._generation = 0
-        self._interruptions = 0
-        self._settled = 0
-        """Of the interruptions, those that a write through the majority came after."""
+        self._proof = 0, 0.0
+        """The last connection on which a majority has answered, and when it was asked."""
         self._left = 0
         """The last connection that was broken, whether or not the library knows it yet."""
         self._away = False
-        self._read_bytes = _READ_BYTES / _FIRST_READS
 
     @property
     def generation(self) -> int:
         """Grows when a new session began: ephemeral nodes of the one before are gone, or will be."""
         return self._generation
+
+    @property
+    def connections(self) -> int:
+        """Grows with each connection that is tried: what is behind it may not be what was there before."""
+        return self._connection.number
 
     @property
     def granted_seconds(self) -> float:
@@ -109,41 +118,52 @@ class Client:
         if not closed:
             self._connection.stop()
 
-    def read(self, paths: Sequence[str]) -> list[requests.Content | None]:
+    def read(self, paths: Sequence[str], about: int = _BIG_BYTES) -> list[requests.Content | None]:
         """Return what nodes hold, None for those that are not there. Each is true for a moment since the last `sync`, not all
-        for the same one. Raises Interrupted, Refused, StoreUnavailable, StoreRefused."""
+        for the same one. `about` is how many bytes each may well have; where that shows to be wrong, more or fewer are asked
+        for at once. Raises Interrupted, Refused, StoreUnavailable, StoreRefused."""
         found: list[requests.Content | None] = []
+        number = _at_once(about)
         while len(found) < len(paths):
-            some = paths[len(found) : len(found) + self._reads()]
-            found += self._contents(some, self._ask(requests.Contents(some)))
+            some = paths[len(found) : len(found) + number]
+            contents = self._contents(some, self._ask(requests.Contents(some)))
+            held = sum(len(each.body) for each in contents if each is not None)
+            number = min(_MORE_READS * number, _at_once(held // len(some)))
+            found += contents
         return found
 
-    def synced(self, paths: Sequence[str]) -> list[requests.Content | None]:
-        """As `sync` and then `read`, in one round trip where both may be asked at once."""
-        if self._interruptions != self._settled or not paths:
-            self.sync()
-            return self.read(paths)
-        some = paths[: self._reads()]
-        number = self._arrived(None)
-        answers = _Answer(), _Answer()
-        for request, answer in zip((requests.sync(self.address.root), requests.Contents(some)), answers, strict=True):
-            self._connection.send(request, answer, number)
-        _, found = (self._answered(answer, number) for answer in answers)
-        return self._contents(some, found) + self.read(paths[len(some) :])
+    def synced(self, paths: Sequence[str], about: int = _BIG_BYTES) -> list[requests.Content | None]:
+        """As `sync` and then `read`, in one round trip."""
+        some = paths[: _at_once(about)]
+        while True:
+            number, began = self._arrived(None), time.monotonic()
+            proven = self._proven(number)
+            passing = requests.sync(self.address.root) if proven else requests.Multi([requests.check(self.address.root, _NEVER)])
+            asked = [passing, requests.Contents(some)] if some else [passing]
+            answers = [_Answer() for _ in asked]
+            for request, answer in zip(asked, answers, strict=True):
+                self._connection.send(request, answer, number)
+            found = [self._answered(answer, number) for answer in answers]
+            if not proven:
+                self._proof = number, began
+            if not proven or self._proven(number):
+                return self._contents(some, found[1]) + self.read(paths[len(some) :], about) if some else []
+
+    def _proven(self, number: int) -> bool:
+        """Whether the server of a connection is surely not one that the others have voted out, without knowing it yet."""
+        connection, at = self._proof
+        return connection == number and time.monotonic() < at + _PROVEN_SECONDS
 
     def _contents(self, paths: Sequence[str], answer: Sequence[requests.Content | int]) -> list[requests.Content | None]:
         """Return what an answer says of the nodes that were asked for. Raises Refused, StoreRefused."""
         found: list[requests.Content | None] = []
-        held = 0
         for path, each in zip(paths, answer, strict=True):
             if isinstance(each, requests.Content):
-                held += len(each.body) + _FACT_BYTES
                 found.append(each)
             elif each == requests.NO_NODE:
                 found.append(None)
             else:
                 raise self._refused(each, f"reading {path}")
-        self._read_bytes = max(0.5 * self._read_bytes + 0.5 * held / len(paths), _FACT_BYTES)
         return found
 
     def children(self, path: str) -> list[str] | None:
@@ -169,15 +189,10 @@ class Client:
     def sync(self) -> None:
         """After it, reads see all that was committed before. Raises Interrupted, StoreUnavailable, StoreRefused.
 
-        A server answers a plain sync by itself, also one that leads and does not know yet that it was voted out. After an
-        interruption a write that changes nothing goes through the majority instead.
+        A server answers a plain sync by itself, also one that leads and does not know yet that it was voted out. Where no
+        majority has answered for a while, a write that changes nothing goes through it instead.
         """
-        interruptions = self._interruptions
-        if interruptions == self._settled:
-            self._ask(requests.sync(self.address.root))
-        else:
-            self._ask(requests.Multi([requests.check(self.address.root, _NEVER)]))
-            self._settled = max(self._settled, interruptions)
+        self.synced(())
 
     def commit(self, steps: Sequence[requests.Step]) -> list[requests.Result]:
         """Apply steps in order, all or nothing: applied if no result has a code. Durable on return.
@@ -189,14 +204,18 @@ class Client:
         if len(request) > requests.MOST_BYTES:
             why = f"{len(request)} bytes in one request to ZooKeeper, which takes {requests.MOST_BYTES}"
             raise errors.TooLarge(why, limit=requests.MOST_BYTES)
-        results: list[requests.Result] = self._ask(request)
+        number, began = self._arrived(None), time.monotonic()
+        results: list[requests.Result] = self._sent(request, number)
+        self._proof = number, began
         for result in results:
             if result.code in _DENIED:
                 raise self._refused(result.code, "writing")
         return results
 
     def _ask(self, request: Any, seconds: float | None = None) -> Any:
-        number = self._arrived(seconds)
+        return self._sent(request, self._arrived(seconds))
+
+    def _sent(self, request: Any, number: int) -> Any:
         answer = _Answer()
         self._connection.send(request, answer, number)
         return self._answered(answer, number)
@@ -217,7 +236,6 @@ class Client:
 
     def _interrupted(self, number: int) -> None:
         with self._turned:
-            self._interruptions += 1
             self._left = max(self._left, number)
 
     def _there(self) -> bool:
@@ -259,10 +277,6 @@ class Client:
             _log.info("zookeeper is back", hosts=self.address.places)
         self._away = away
 
-    def _reads(self) -> int:
-        """How many contents to ask for at once."""
-        return max(1, min(_MOST_READS, int(_READ_BYTES / self._read_bytes)))
-
     def _unavailable(self, seconds: float) -> errors.StoreUnavailable:
         trouble = self._connection.trouble
         why = f"ZooKeeper at {self.address.places} did not answer within {seconds:.3g} s{f' ({trouble})' if trouble else ''}"
@@ -279,6 +293,11 @@ class Client:
             return errors.StoreRefused(f"ZooKeeper: {why}: look at user and password in the URL, and at the access rules there")
         trouble = self._connection.trouble or f"{self.address.places} does not let in user {self.address.user!r}: look at the URL"
         return errors.StoreRefused(f"ZooKeeper: {trouble}")
+
+
+def _at_once(about: int) -> int:
+    """How many nodes of about so many bytes to ask for at once."""
+    return max(1, min(_MOST_READS, _READ_BYTES // (about + _FACT_BYTES)))
 
 
 class _Answer:

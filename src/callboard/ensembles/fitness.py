@@ -13,6 +13,7 @@ import msgspec
 
 from callboard import errors
 from callboard.ensembles import address, client, requests
+from callboard.kit import urls
 
 Finding = tuple[str, str, str]
 """Level (`fit`, `warning`, `unfit`), what was found, how it is mended."""
@@ -56,9 +57,9 @@ def _servers(of: address.Address) -> list[Finding]:
         with contextlib.closing(one):
             try:
                 one.start(_HOST_SECONDS)
-                found.append(("fit", f"{address.written(host)} serves", ""))
+                found.append(("fit", f"{urls.written(host)} serves", ""))
             except errors.StoreError:
-                found.append(("warning", f"{address.written(host)} does not serve", "start it: a majority must serve"))
+                found.append(("warning", f"{urls.written(host)} does not serve", "start it: a majority must serve"))
     return found
 
 
@@ -129,7 +130,7 @@ def _open(asked: client.Client, of: address.Address) -> list[Finding]:
     return found
 
 
-def _word(host: address.Host) -> str:
+def _word(host: urls.Host) -> str:
     """Return the answer to ZooKeeper's word `srvr`; empty when there is none."""
     with contextlib.suppress(OSError), socket.create_connection(host, _WORD_SECONDS) as made:
         made.sendall(b"srvr")

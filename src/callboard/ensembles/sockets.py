@@ -16,6 +16,7 @@ from kazoo.handlers import threading as threads
 
 from callboard import errors
 from callboard.ensembles import address
+from callboard.kit import urls
 
 _READ: Final = select.POLLIN | select.POLLPRI
 
@@ -115,11 +116,11 @@ def _cause(error: BaseException) -> OSError | None:
 def mistaken(of: address.Address) -> str:
     """Say what is wrong with the way to servers that only cut connections, where that can be found out; else nothing."""
     if not of.tls and (found := next((each for each in of.hosts if _speaks_tls(each)), None)):
-        return f"{address.written(found)} speaks TLS: add ?tls=true to the URL, or take another port"
+        return f"{urls.written(found)} speaks TLS: add ?tls=true to the URL, or take another port"
     return ""
 
 
-def _speaks_tls(host: address.Host, seconds: float = 0.5) -> bool:
+def _speaks_tls(host: urls.Host, seconds: float = 0.5) -> bool:
     """Whether a server answers TLS's greeting, whatever it then thinks of us."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -1,1 +1,1 @@
-"""Clocks, ids, codecs, lifecycles: what every floor above uses. Knows nothing of jobs, names or nodes."""
+"""Clocks, ids, codecs, URLs, lifecycles: what every floor above uses. Knows nothing of jobs, names or nodes."""

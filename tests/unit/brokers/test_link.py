@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from callboard import errors
-from callboard.brokers import address, link, wire
+from callboard.brokers import address, frames, link, wire
 
 CONNECTED = b"CONNECTED\nversion:1.2\nheart-beat:1000,1000\nserver:Fake/1\n\n\0\n"
 
@@ -172,12 +172,22 @@ async def test_nonsense_between_frames_is_let_be_and_a_flood_of_it_is_not(eventu
         assert "no STOMP" in told.losses[0] and not made.alive
 
 
-async def test_a_frame_after_which_nothing_can_be_told_ends_the_link(eventually):
+async def test_a_frame_after_which_nothing_can_be_told_ends_the_link(eventually, monkeypatch):
+    monkeypatch.setattr(frames, "READABLE_HEAD_BYTES", 1_000)
     peer = Peer()
     async with linked(peer) as (_, told):
-        peer.writer.write(b"MESSAGE\ncontent-length:1\n\nbody\0")
+        peer.writer.write(b"MESSAGE\n" + b"a:b\n" * 1_000)
         await eventually(lambda: told.losses)
-        assert "longer than it says" in told.losses[0]
+        assert "headers take more" in told.losses[0]
+
+
+async def test_a_message_without_what_acknowledges_it_is_said_and_not_handed_on(eventually, caplog):
+    peer = Peer()
+    async with linked(peer) as (_, told):
+        peer.writer.write(b"MESSAGE\nsubscription:1\nmessage-id:7\n\nbody\0" * 3 + b"MESSAGE\nack:1\n\nbody\0")
+        await eventually(lambda: told.messages)
+        assert [message.ack for message in told.messages] == ["1"]
+        assert caplog.text.count("cannot be acknowledged") == 1
 
 
 async def test_a_message_that_is_too_long_tells_so_and_is_refused(eventually):
@@ -187,7 +197,7 @@ async def test_a_message_that_is_too_long_tells_so_and_is_refused(eventually):
         await eventually(lambda: told.messages)
         (message,) = told.messages
         assert message.dropped > link.MOST_BYTES and message.body == b""
-        await made.dead_letter(message, "too long")
+        await made.dead_letter(message, "too long", made)
         await eventually(lambda: b"NACK\nid:7\n\n\0" in peer.heard)
 
 

@@ -16,7 +16,7 @@ ALL = [(name,) for name, *_ in commands.COMMANDS] + [(first, name) for first, *_
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("CALLBOARD_URL", "CALLBOARD_KEY", "CALLBOARD_DATA", "CALLBOARD_CONFIG"):
+    for name in ("CALLBOARD_URL", "CALLBOARD_KEY", "CALLBOARD_VIA", "CALLBOARD_DATA", "CALLBOARD_CONFIG"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -53,6 +53,8 @@ def test_a_commands_own_help_is_longer_than_its_line_in_the_list(capsys):
         (["submit", "a.b", "--within", "3"], "--wait"),
         (["submit", "a.b", "--destination", "x"], "--via"),
         (["submit", "a.b", "--via", "tcp://x"], "begins with activemq://"),
+        (["submit", "a.b", "--via", "activemq://h", "--wait"], "--via cannot --wait"),
+        (["submit", "a.b", "--via", "activemq://h", "--url", "http://h"], "give one of them"),
         (["jobs", "--limit", "0"], "--limit 0"),
         (["cancel"], "give its id"),
         (["pause"], "give its name"),
@@ -79,6 +81,24 @@ def test_what_is_wrong_is_said_in_one_line(tokens, said, capsys):
 def test_where_nothing_runs_it_says_so(command, capsys, tmp_path):
     assert program.run(command) == 5
     assert f"nothing runs for {tmp_path}/.callboard" in capsys.readouterr().err
+
+
+def test_what_is_said_counts_more_than_a_broker_or_gateways_in_the_environment(capsys, monkeypatch):
+    monkeypatch.setenv("CALLBOARD_VIA", "tcp://broker")
+    monkeypatch.setenv("CALLBOARD_URL", "nowhere")
+    for flags, said in (
+        ([], "begins with activemq://"),
+        (["--via", "activemq:h"], "begins with activemq://"),
+        (["--url", "nowhere"], "not a gateway's URL"),
+        (["--url", "nowhere", "--destination", "x"], "--destination is a queue of a broker"),
+    ):
+        assert program.run(["submit", "a.b", *flags]) == 2
+        assert said in capsys.readouterr().err
+    assert program.run(["jobs"]) == 2
+    assert "not a gateway's URL" in capsys.readouterr().err
+    monkeypatch.delenv("CALLBOARD_URL")
+    assert program.run(["jobs"]) == 5
+    assert "nothing runs for" in capsys.readouterr().err
 
 
 def test_a_named_place_that_is_not_there(capsys):

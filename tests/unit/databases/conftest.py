@@ -9,6 +9,7 @@ import pytest
 
 from callboard.databases import address, database, lookout, products
 from callboard.databases.products import Means
+from callboard.kit import urls
 
 
 class Hosts:
@@ -19,7 +20,7 @@ class Hosts:
     marks = ""
 
     def __init__(self) -> None:
-        self.servers: dict[address.Host, products.Server | Exception | None] = {}
+        self.servers: dict[urls.Host, products.Server | Exception | None] = {}
         self.connections: list[sqlite3.Connection] = []
         self.given_up = 0
         self.answering = True
@@ -27,10 +28,10 @@ class Hosts:
     def engine_options(self) -> dict[str, Any]:
         return {}
 
-    def greets(self, host: address.Host, seconds: float) -> bool:
+    def greets(self, host: urls.Host, seconds: float) -> bool:
         return self.servers[host] is not None
 
-    def connect(self, host: address.Host) -> Any:
+    def connect(self, host: urls.Host) -> Any:
         said = self.servers[host]
         if isinstance(said, Exception):
             raise said
@@ -52,7 +53,7 @@ class Hosts:
     def descriptor(self, raw: Any) -> int:
         return 0
 
-    def alive(self, host: address.Host) -> bool:
+    def alive(self, host: urls.Host) -> bool:
         return self.answering
 
     def means(self, error: BaseException) -> Means:

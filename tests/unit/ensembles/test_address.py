@@ -50,7 +50,7 @@ def test_its_scheme_tells():
         ("zookeeper://u:secret#@a", "%23"),
         ("zookeeper://a?backlog=1", "no option 'backlog'"),
         ("zookeeper://a?tls=yes", "tls is true or false"),
-        ("zookeeper://a?tls=true&ca=", "ca has no value"),
+        ("zookeeper://a?tls=true&ca=", "'ca' has no value"),
         ("zookeeper://a?ca=/x", "add tls=true"),
         ("zookeeper://a?tls=true&cert=/x", "cert and key go together"),
         ("zookeeper://u:secret@a?auth=plain", "auth is digest or sasl"),

@@ -24,6 +24,7 @@ from xml.sax import saxutils
 
 import msgspec
 
+from callboard.rpc import certs
 from callboard.testing.engines import ground, servers
 
 PACKAGES = ("activemq", "libjolokia-core-java", "libjson-simple-java", "libjetty9-java", "libservlet-api-java", "libslf4j-java")
@@ -74,7 +75,8 @@ class Broker(servers.Server, servers.Stood):
 
     `users` (name: password) may log in, nobody else; without it everybody may. `rights` (a queue or a pattern like `shop.>`: who
     may read, write and make it) is for brokers with users: where there are any, all else is refused. `tls` encrypts STOMP,
-    with the certificate at `ca`, which signs itself. `store_megabytes` is what the store may hold.
+    with the certificate at `ca`, which signs itself; at a second port, `mutual`, it also asks for a certificate of ours.
+    `store_megabytes` is what the store may hold.
     """
 
     def __init__(
@@ -89,14 +91,16 @@ class Broker(servers.Server, servers.Stood):
         here = self._ground.directory
         self.users = dict(users or {})
         self.tls = tls
-        self.stomp, self.http = servers.free_ports(2)
-        keys = self._ground.template(f"activemq-keys-{ground.recipe(*_KEYTOOL)}", _make_keys) if tls else None
+        self.stomp, self.http, self.mutual = servers.free_ports(3)
+        keys = self._ground.template(f"activemq-keys-{ground.recipe(*_KEYTOOL, *_TRUST)}", _make_keys) if tls else None
         self.ca = keys / "ca.pem" if keys else None
+        self.ours = certs.files(keys / _CLIENTS, _CLIENT) if keys else None
+        """A certificate and its key, to show at the port `mutual`."""
         settings = here / "activemq.xml"
         settings.write_text(
             _settings(
                 data=here / "data",
-                stomp=self.stomp,
+                connectors=_connectors(self.stomp, self.mutual if tls else 0),
                 http=self.http,
                 plugins=_plugins(self.users, rights or {}),
                 keys=keys,
@@ -109,9 +113,17 @@ class Broker(servers.Server, servers.Stood):
 
     def url(self, user: str | None = None) -> str:
         """Return the broker's address, for `user` (the first one, where there are any)."""
+        return self._url(user, self.stomp) + (f"?tls=true&ca={self.ca}" if self.tls else "")
+
+    def mutual_url(self, user: str | None = None) -> str:
+        """As `url`, with the certificate that the broker asks for at its other port."""
+        certificate, key = self.ours or ("", "")
+        return f"{self._url(user, self.mutual)}?tls=true&ca={self.ca}&cert={certificate}&key={key}"
+
+    def _url(self, user: str | None, port: int) -> str:
         name = user or next(iter(self.users), None)
         login = f"{name}:{parse.quote(self.users[name], safe='')}@" if name else ""
-        return f"activemq://{login}127.0.0.1:{self.stomp}" + (f"?tls=true&ca={self.ca}" if self.tls else "")
+        return f"activemq://{login}127.0.0.1:{port}"
 
     def start(self) -> None:
         """Start it, if it does not run, and wait until it serves. TimeoutError with what it said."""
@@ -218,11 +230,24 @@ _KEYTOOL = (
 )
 
 
+_QUICK = ("-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC")
+_CLIENTS = "clients"
+"""Where the certificates of clients are, and of who signed them."""
+_CLIENT = "bridge"
+_TRUST = ("-importcert", "-noprompt", "-alias", _CLIENTS)
+
+
 def _make_keys(directory: Path) -> None:
-    """Make a key store with a certificate that signs itself, and that certificate beside it."""
-    store = ["-keystore", str(directory / "keys.p12"), "-storetype", "PKCS12", "-storepass", _STORE_PASSWORD]
-    for arguments in (_KEYTOOL, ("-exportcert", "-rfc", "-alias", "broker", "-file", str(directory / "ca.pem"))):
-        subprocess.run(["keytool", *arguments, *store], check=True, capture_output=True)
+    """Make a store with a certificate that signs itself, that certificate beside it, one for a client, a store that trusts it."""
+    signed = certs.init(directory / _CLIENTS)
+    certs.issue(directory / _CLIENTS, _CLIENT)
+    for store, arguments in (
+        ("keys", _KEYTOOL),
+        ("keys", ("-exportcert", "-rfc", "-alias", "broker", "-file", str(directory / "ca.pem"))),
+        ("trusted", (*_TRUST, "-file", str(signed.certificate))),
+    ):
+        place = ("-keystore", str(directory / f"{store}.p12"), "-storetype", "PKCS12", "-storepass", _STORE_PASSWORD)
+        subprocess.run(["keytool", *_QUICK, *arguments, *place], check=True, capture_output=True)
 
 
 def _plugins(users: Mapping[str, str], rights: Mapping[str, Sequence[str]]) -> str:
@@ -246,11 +271,26 @@ def _given(**attributes: str) -> str:
     return " ".join(f"{name}={saxutils.quoteattr(value)}" for name, value in attributes.items())
 
 
-def _settings(*, data: Path, stomp: int, http: int, plugins: str, keys: Path | None, store_megabytes: int) -> str:
+def _connectors(stomp: int, mutual: int) -> str:
+    """Describe where STOMP is spoken; `mutual` is the port where certificates are asked for, 0 without encryption."""
+    scheme = "stomp+nio+ssl" if mutual else "stomp+nio"
+    found = f"<transportConnector name='stomp' uri='{scheme}://127.0.0.1:{stomp}'/>"
+    return (
+        f"{found}<transportConnector name='mutual' uri='{scheme}://127.0.0.1:{mutual}?needClientAuth=true'/>" if mutual else found
+    )
+
+
+def _stores(keys: Path) -> str:
+    """Describe what the broker shows, and whom it trusts."""
+    parts = (("key", "keys"), ("trust", "trusted"))
+    given = {f"{kind}Store": f"file:{keys}/{file}.p12" for kind, file in parts}
+    given |= {f"{kind}StoreType": "PKCS12" for kind, _ in parts} | {f"{kind}StorePassword": _STORE_PASSWORD for kind, _ in parts}
+    return f"<sslContext><sslContext {_given(**given)}/></sslContext>"
+
+
+def _settings(*, data: Path, connectors: str, http: int, plugins: str, keys: Path | None, store_megabytes: int) -> str:
     """Return Spring's description of the broker, and of the web server within it that has Jolokia."""
-    scheme = "stomp+nio+ssl" if keys else "stomp+nio"
-    store = f"{_given(keyStore=f'file:{keys}/keys.p12', keyStoreType='PKCS12', keyStorePassword=_STORE_PASSWORD)}" if keys else ""
-    encrypted = f"<sslContext><sslContext {store}/></sslContext>" if keys else ""
+    encrypted = _stores(keys) if keys else ""
     return f"""<beans xmlns="http://www.springframework.org/schema/beans" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
   xsi:schemaLocation="http://www.springframework.org/schema/beans http://www.springframework.org/schema/beans/spring-beans-2.0.xsd
   http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
@@ -270,7 +310,7 @@ def _settings(*, data: Path, stomp: int, http: int, plugins: str, keys: Path | N
    <storeUsage><storeUsage limit="{store_megabytes} mb"/></storeUsage>
    <tempUsage><tempUsage limit="64 mb"/></tempUsage>
   </systemUsage></systemUsage>
-  <transportConnectors><transportConnector name="stomp" uri="{scheme}://127.0.0.1:{stomp}"/></transportConnectors>
+  <transportConnectors>{connectors}</transportConnectors>
  </broker>
  <bean id="jolokia" class="org.eclipse.jetty.servlet.ServletHolder">
   <constructor-arg><bean class="org.jolokia.http.AgentServlet"/></constructor-arg>

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from callboard import errors
 from callboard.jobs import engine as seam
 from callboard.jobs import model
+from callboard.jobs.engines import pages
 from callboard.jobs.engines.memory import verbs
 from callboard.jobs.engines.memory.tables import Key, Tables
 from callboard.kit import grammar
@@ -72,7 +72,7 @@ def matches(job: model.Job, filter: seam.Filter) -> bool:
 
 def _newest(tables: Tables, filter: seam.Filter, cursor: bytes | None) -> Iterator[Key]:
     """Yield the keys of the filter's domains below the cursor, by descending (id, domain)."""
-    below = None if cursor is None else _read_cursor(cursor)
+    below = None if cursor is None else pages.read_cursor(cursor)
     domains = [filter.domain]
     if filter.subtree:
         domains = [domain for domain in tables.ids if grammar.inside(domain, filter.domain)]
@@ -88,11 +88,3 @@ def _below(tables: Tables, domain: str, below: tuple[bytes, str] | None) -> Iter
     start = None if below is None else below[0] + b"\x00" * (domain < below[1])
     for id in ids.below(start):
         yield id, domain
-
-
-def _read_cursor(cursor: bytes) -> tuple[bytes, str]:
-    try:
-        domain = cursor[16:].decode()
-        return cursor[:16], grammar.check_domain(domain)
-    except (UnicodeDecodeError, errors.InvalidName):
-        raise errors.InvalidInput("the cursor is not one that a page gave: begin again without it") from None

@@ -12,12 +12,11 @@ import sqlalchemy
 
 from callboard.jobs import engine as seam
 from callboard.jobs import model
+from callboard.jobs.engines import mapping
 from callboard.jobs.engines.sql import dialect as dialects
-from callboard.jobs.engines.sql import schema, texts
+from callboard.jobs.engines.sql import texts
 
 COUNTED: Final = "count(*) FROM callboard_routes"
-RouteKey = tuple[str, str, model.Lane, str, int]
-"""(domain, queue, lane, kind, version)"""
 
 
 class Routes:
@@ -25,20 +24,19 @@ class Routes:
 
     def __init__(self, dialect: dialects.Dialect) -> None:
         self.domains: dict[str, int] = {}
-        self._by_number: dict[int, schema.Route] = {}
-        self._by_key: dict[RouteKey, int] = {}
+        self._by_number: dict[int, mapping.Route] = {}
+        self._by_key: dict[mapping.RouteKey, int] = {}
         self._dialect = dialect
 
     def refresh(self, on: sqlalchemy.Connection) -> None:
         """Learn what others added. The domains last: others may add both between the two questions."""
-        rows = texts.run(on, "SELECT route, domain, queue, lane, kind, version FROM callboard_routes")
+        found = texts.run(on, "SELECT route, domain, queue, lane, kind, version FROM callboard_routes")
         for number, name in texts.run(on, "SELECT domain, name FROM callboard_domains"):
             self.domains[name] = number
         names = {number: name for name, number in list(self.domains.items())}
-        for row in rows:
-            number, domain, queue, lane, kind, version = row
+        for number, domain, queue, lane, kind, version in found:
             if number not in self._by_number:
-                route = schema.Route(number, domain, names[domain], queue, model.Lane(lane), kind, version)
+                route = mapping.Route(number, domain, names[domain], queue, model.Lane(lane), kind, version)
                 self._by_number[number] = route
                 self._by_key[route.name, queue, route.lane, kind, version] = number
 
@@ -49,21 +47,21 @@ class Routes:
         if routes != len(self._by_number):
             self.refresh(on)
 
-    def lacking(self, units: Sequence[seam.Unit]) -> tuple[set[str], set[RouteKey]]:
+    def lacking(self, units: Sequence[seam.Unit]) -> tuple[set[str], set[mapping.RouteKey]]:
         """Return the domains and routes that units need and that have no number as far as is known here."""
         domains: set[str] = set()
-        keys: set[RouteKey] = set()
+        keys: set[mapping.RouteKey] = set()
         for unit in units:
             for op in unit:
                 if isinstance(op, seam.Put):
-                    if key(op.job) not in self._by_key:
-                        keys.add(key(op.job))
+                    if mapping.key(op.job) not in self._by_key:
+                        keys.add(mapping.key(op.job))
                         domains.add(op.job.domain)
                 elif isinstance(op, seam.PutDocument | seam.Require) and op.domain not in self.domains:
                     domains.add(op.domain)
         return domains - self.domains.keys(), keys
 
-    def make(self, on: sqlalchemy.Connection, domains: Iterable[str], keys: Iterable[RouteKey]) -> None:
+    def make(self, on: sqlalchemy.Connection, domains: Iterable[str], keys: Iterable[mapping.RouteKey]) -> None:
         """Give numbers to domains and routes that have none. In a transaction; the numbers are known after `refresh`."""
         text = self._dialect.upsert("callboard_domains", ("name",), ("name",), {})
         for name in sorted(domains):
@@ -82,9 +80,9 @@ class Routes:
 
     def number(self, job: model.Job) -> int:
         """Return the number of a job's route, which `make` gave."""
-        return self._by_key[key(job)]
+        return self._by_key[mapping.key(job)]
 
-    def route(self, number: int, on: sqlalchemy.Connection) -> schema.Route:
+    def route(self, number: int, on: sqlalchemy.Connection) -> mapping.Route:
         """Return what a number that was read stands for."""
         found = self._by_number.get(number)
         if found is None:
@@ -94,12 +92,11 @@ class Routes:
 
     def unknown(self, takes: Iterable[seam.Take]) -> bool:
         """Tell whether a take names a route that is not known here: others may have made it."""
-        return any(each not in self._by_key for take in takes for each in _named(take))
+        return any(each not in self._by_key for take in takes for each in mapping.named(take))
 
     def of_take(self, take: seam.Take) -> list[int]:
         """Return the routes known that a take names, each once."""
-        wanted = _named(take)
-        found = (self._by_key.get(each) for each in wanted)
+        found = map(self._by_key.get, mapping.named(take))
         return list(dict.fromkeys(number for number in found if number is not None))
 
     def of_queues(self, queues: Iterable[tuple[str, str]]) -> list[int]:
@@ -107,15 +104,6 @@ class Routes:
         wanted = set(queues)
         return [route.route for route in self.all() if (route.name, route.queue) in wanted]
 
-    def all(self) -> list[schema.Route]:
+    def all(self) -> list[mapping.Route]:
         """Return the routes known."""
         return list(self._by_number.values())
-
-
-def _named(take: seam.Take) -> list[RouteKey]:
-    return [(take.domain, take.queue, take.lane, kind, version) for kind, versions in take.kinds for version in versions]
-
-
-def key(job: model.Job) -> RouteKey:
-    """Return what tells a job's route from others."""
-    return job.domain, job.queue, job.lane, job.kind, job.version

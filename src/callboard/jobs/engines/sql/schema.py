@@ -1,9 +1,9 @@
-"""What the tables hold, whatever the product: lists of columns, and how rows become jobs and jobs rows.
+"""What the tables hold, whatever the product: lists of columns, and how jobs become rows (and rows jobs: `jobs.engines.mapping`).
 
-A **route** stands for (domain, queue, lane, kind, version): jobs carry its number, so that the index of what is ready leads with
-exactly what a claim asks for. `sort` is the place of a job among those of its route and state: the index (state, route, sort,
-seq) answers who is next, who is due, who runs and who finished first. `callboard_counts` holds how many jobs of a route are in a
-state; each commit adds its differences in a slot of its own, so that commits of different processes do not wait for each other.
+Jobs carry the numbers of their routes. `sort` is the place of a job among those of its route and state: the index (state, route,
+sort, seq) answers who is next, who is due, who runs and who finished first. `callboard_counts` holds how many jobs of a route are
+in a state; each commit adds its differences in a slot of its own, so that commits of different processes do not wait for each
+other.
 
 The numbers of `model.State` stand in the texts: 1 scheduled, 2 available, 3 running, 4 retryable, 5 pending, 6 to 8 terminal.
 """
@@ -12,18 +12,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
-
 from callboard.jobs import model
+from callboard.jobs.engines import mapping
 
 VERSION: Final = 1
 """Version of this schema: that of the last of the `migrations`."""
-
-COLUMNS: Final = (
-    "id, route, state, priority, run_at, fence, run, attempts, max_attempts, deaths, node, cancel_requested, codec,"
-    " digest, args, tags, meta, backoff, timeout, submitted_at, started_at, finished_at, result, reason, progress"
-)
-"""What a job is read from, in the order that `job` takes it."""
 
 INSERTED: Final = (
     "domain, id, route, state, sort, priority, run_at, fence, run, max_attempts, codec, digest, args, tags, meta, backoff,"
@@ -53,26 +46,6 @@ UPDATE: Final = (
 PRIORITY: Final = 1 << 56
 """By how much a priority moves a job in the order of its route: over a thousand years."""
 
-
-class Route(msgspec.Struct, frozen=True):
-    """What a route's number stands for; `domain` is the domain's number."""
-
-    route: int
-    domain: int
-    name: str
-    queue: str
-    lane: model.Lane
-    kind: str
-    version: int
-
-
-STATES: Final = tuple([model.State(1), *model.State])
-"""A state by its number (index 0 is never used): faster than calling the enumeration."""
-
-_progress = msgspec.json.Decoder(model.Progress)
-_meta = msgspec.json.Decoder(dict[str, str])
-_encode = msgspec.json.Encoder().encode
-
 Row = tuple[Any, ...]
 
 
@@ -100,7 +73,7 @@ def inserted(job: model.Job, domain: int, route: int) -> Row:
         job.digest,
         job.args,
         ",".join(job.tags) if job.tags else None,
-        _encode(job.meta).decode() if job.meta else None,
+        mapping.encode(job.meta).decode() if job.meta else None,
         job.backoff,
         job.timeout,
         job.submitted_at,
@@ -129,47 +102,12 @@ def updated(seq: int, job: model.Job) -> Row:
         job.finished_at,
         job.result,
         job.reason,
-        progress(job.progress),
+        mapping.progress(job.progress),
         seq,
     )
 
 
-def job(row: Any, route: Route) -> model.Job:
-    """Return the job of a row of COLUMNS."""
-    return model.Job(
-        id=row[0],
-        kind=route.kind,
-        domain=route.name,
-        queue=route.queue,
-        lane=route.lane,
-        version=route.version,
-        state=STATES[row[2]],
-        priority=row[3],
-        run_at=row[4],
-        fence=row[5],
-        run=row[6],
-        attempts=row[7],
-        max_attempts=row[8],
-        deaths=row[9],
-        node=row[10],
-        cancel_requested=bool(row[11]),
-        codec=row[12],
-        digest=row[13],
-        args=row[14],
-        tags=tuple(row[15].split(",")) if row[15] else (),
-        meta=_meta.decode(row[16]) if row[16] else {},
-        backoff=row[17],
-        timeout=row[18],
-        submitted_at=row[19],
-        started_at=row[20],
-        finished_at=row[21],
-        result=row[22],
-        reason=row[23],
-        progress=_progress.decode(row[24]) if row[24] else None,
-    )
-
-
-def claimed(row: Any, route: Route, node: bytes, now: int) -> model.Job:
+def claimed(row: Any, route: mapping.Route, node: bytes, now: int) -> model.Job:
     """Return the job of a row of CLAIMED."""
     _, _, id, _, priority, run_at, fence, run, attempts, max_attempts, deaths, codec, digest, args, tags, meta, *rest = row
     backoff, timeout, submitted_at = rest
@@ -193,17 +131,12 @@ def claimed(row: Any, route: Route, node: bytes, now: int) -> model.Job:
         digest=digest,
         args=args,
         tags=tuple(tags.split(",")) if tags else (),
-        meta=_meta.decode(meta) if meta else {},
+        meta=mapping.meta(meta) if meta else {},
         backoff=backoff,
         timeout=timeout,
         submitted_at=submitted_at,
         started_at=now,
     )
-
-
-def progress(value: model.Progress | None) -> str | None:
-    """Return what is stored of a progress."""
-    return None if value is None else _encode(value).decode()
 
 
 def error(e: model.AttemptError) -> Row:

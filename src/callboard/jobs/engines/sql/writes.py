@@ -15,6 +15,7 @@ import sqlalchemy
 from callboard import errors
 from callboard.jobs import engine as seam
 from callboard.jobs import model, states
+from callboard.jobs.engines import mapping, undoing
 from callboard.jobs.engines.sql import dialect as dialects
 from callboard.jobs.engines.sql import routes, schema, texts
 
@@ -84,7 +85,7 @@ class Writes:
                 continue
             ops: list[Any] = [unit[0] for unit in run]
             done = self._puts(ops) if kind is seam.Put else self._settles(ops)
-            results += [seam.Refused(0, each) if type(each) in GUARDS else (each,) for each in done]
+            results += [seam.Refused(0, each) if type(each) in undoing.REFUSING else (each,) for each in done]
         self.write_counts()
         return results
 
@@ -93,15 +94,15 @@ class Writes:
     def _unit(self, unit: seam.Unit) -> seam.UnitResult:
         if len(unit) == 1:
             result = self._verbs[type(unit[0])](unit[0])
-            return seam.Refused(0, result) if type(result) in GUARDS else (result,)
-        guarded = any(type(op) not in NEVER_REFUSED for op in itertools.dropwhile(_requires, unit))
+            return seam.Refused(0, result) if type(result) in undoing.REFUSING else (result,)
+        guarded = undoing.guarded(unit)
         deltas, alone = self._deltas.copy(), self.alone
         if guarded:
             self._run("SAVEPOINT unit")
         results = []
         for index, op in enumerate(unit):
             results.append(self._verbs[type(op)](op))
-            if type(results[-1]) in GUARDS:
+            if type(results[-1]) in undoing.REFUSING:
                 if guarded:
                     self._run("ROLLBACK TO SAVEPOINT unit")
                     self._deltas, self.alone = deltas, alone
@@ -138,7 +139,7 @@ class Writes:
             raise errors.StoreUnavailable("others put the same jobs and removed them again, ten times: try again")
         self._put_tags(new.values())
         for (route, state), jobs in Counter([row[2:4] for row in rows]).items():
-            self._deltas[route, schema.STATES[state]] += jobs
+            self._deltas[route, mapping.STATES[state]] += jobs
         if claimed:
             self._find_claimed(new.values())
         return [_CREATED] * len(ops) if len(new) == len(ops) else [self._put(op, new, found) for op in ops]
@@ -164,7 +165,7 @@ class Writes:
 
     def _stored(self, keys: Iterable[Key]) -> dict[Key, tuple[model.State, bytes]]:
         """Return (state, digest) of those of some jobs that exist."""
-        return {key: (schema.STATES[state], digest) for key, (state, digest) in self._by_key("state, digest", keys)}
+        return {key: (mapping.STATES[state], digest) for key, (state, digest) in self._by_key("state, digest", keys)}
 
     def _put_tags(self, jobs: Iterable[model.Job]) -> None:
         rows = [(self._routes.domains[job.domain], tag, job.id) for job in jobs for tag in job.tags]
@@ -207,7 +208,7 @@ class Writes:
         self.ended += keys
         self._append_errors([(op.domain, op.id, op.error) for op in ops if op.error is not None])
         for (route, state), jobs in Counter([(place[1], row[2]) for place, row in zip(places, rows, strict=True)]).items():
-            self._moved(route, model.State.RUNNING, schema.STATES[state], jobs)
+            self._moved(route, model.State.RUNNING, mapping.STATES[state], jobs)
         return [_SETTLED[op.outcome.state] for op in ops]
 
     def _end(self, ops: Sequence[seam.Settle | seam.Release]) -> list[seam.Result]:
@@ -268,7 +269,7 @@ class Writes:
             if row[3]:
                 wished.append((domain, id, fence))
             if progress is not None:
-                moved.append((row[4], schema.progress(progress), fence))
+                moved.append((row[4], mapping.progress(progress), fence))
         self._note(moved, op.node)
         return seam.Renewed(tuple(lost), tuple(wished))
 
@@ -319,7 +320,7 @@ class Writes:
             [row[0] for row in rows],
         )
         for _, route, state in rows:
-            self._moved(route, schema.STATES[state], model.State.AVAILABLE)
+            self._moved(route, mapping.STATES[state], model.State.AVAILABLE)
         return seam.Promoted(len(rows))
 
     def _purge(self, op: seam.Purge) -> seam.Result:
@@ -357,7 +358,7 @@ class Writes:
         for ids in texts.parts(troubled):
             self._run(f"DELETE FROM callboard_errors WHERE domain = %s AND id IN {texts.list_of(ids)}", (domain, *ids))
         for row in rows:
-            self._deltas[row[2], schema.STATES[row[3]]] -= 1
+            self._deltas[row[2], mapping.STATES[row[3]]] -= 1
 
     def _first(self, chosen: Sequence[int], numbers: Sequence[int], last: int, limit: int, *, count: bool = False) -> list[int]:
         """Return the first `limit` jobs of some routes in some states up to `sort` = `last`, by its index. Nothing is locked.
@@ -432,9 +433,9 @@ class Writes:
     def _locked_rows(self, seqs: Sequence[int]) -> list[tuple[int, model.Job]]:
         found: list[tuple[int, model.Job]] = []
         for part in texts.parts(sorted(set(seqs))):
-            text = f"SELECT seq, {schema.COLUMNS} FROM callboard_jobs WHERE seq IN {texts.list_of(part)} ORDER BY seq FOR UPDATE"
+            text = f"SELECT seq, {mapping.COLUMNS} FROM callboard_jobs WHERE seq IN {texts.list_of(part)} ORDER BY seq FOR UPDATE"
             rows = self._run(text, part)
-            found += ((row[0], schema.job(row[1:], self._routes.route(row[2], self._on))) for row in rows)
+            found += ((row[0], mapping.job(row[1:], self._routes.route(row[2], self._on))) for row in rows)
         return found
 
     def _by_key(self, columns: str, keys: Iterable[Key]) -> list[tuple[Key, Any]]:
@@ -466,16 +467,6 @@ class Writes:
 
     def _run(self, text: str, values: Iterable[Any] = ()) -> list[Any]:
         return texts.run(self._on, text, values)
-
-
-GUARDS: Final = frozenset({seam.Conflict, seam.Stale, seam.Changed, seam.Lost, seam.NotAllowed})
-"""Results that refuse a unit."""
-NEVER_REFUSED: Final = frozenset({seam.Claim, seam.Renew, seam.Expire, seam.Promote, seam.Purge})
-"""Operations after which nothing has to be undone: with guards in front of them only, a unit needs no savepoint."""
-
-
-def _requires(op: seam.Op) -> bool:
-    return type(op) is seam.Require
 
 
 def _bulk(unit: seam.Unit) -> object:

@@ -8,10 +8,7 @@ import apsw
 
 from callboard.jobs import engine as seam
 from callboard.jobs import model
-from callboard.jobs.engines.sqlite import schema
-
-RouteKey = tuple[str, str, model.Lane, str, int]
-"""(domain, queue, lane, kind, version)"""
+from callboard.jobs.engines import mapping
 
 
 class Routes:
@@ -20,8 +17,8 @@ class Routes:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self.domains: dict[str, int] = {}
-        self.by_number: dict[int, schema.Route] = {}
-        self._by_key: dict[RouteKey, int] = {}
+        self.by_number: dict[int, mapping.Route] = {}
+        self._by_key: dict[mapping.RouteKey, int] = {}
         self._names: dict[int, str] = {}
 
     def refresh(self) -> None:
@@ -31,7 +28,7 @@ class Routes:
             self._names[number] = name
         query = "SELECT route, domain, queue, lane, kind, version FROM routes WHERE route > ?"
         for route, domain, queue, lane, kind, version in self._connection.execute(query, (len(self.by_number),)):
-            self._add(schema.Route(route, domain, self._names[domain], queue, model.Lane(lane), kind, version))
+            self._add(mapping.Route(route, domain, self._names[domain], queue, model.Lane(lane), kind, version))
 
     def refresh_if_grown(self) -> None:
         """Learn what other processes added, if they added routes: one step of an index."""
@@ -63,20 +60,20 @@ class Routes:
 
     def known(self, job: model.Job) -> int | None:
         """Return the number of a job's route, None when it is not known to have one."""
-        return self._by_key.get((job.domain, job.queue, job.lane, job.kind, job.version))
+        return self._by_key.get(mapping.key(job))
 
     def make(self, job: model.Job) -> int:
         """Return the number of a job's route, giving it one if need be. Inside a write transaction."""
-        key = (job.domain, job.queue, job.lane, job.kind, job.version)
+        key = mapping.key(job)
         found = self._by_key.get(key)
         return self._create(key) if found is None else found
 
-    def _create(self, key: RouteKey) -> int:
+    def _create(self, key: mapping.RouteKey) -> int:
         self.refresh()
         if key in self._by_key:
             return self._by_key[key]
         domain, queue, lane, kind, version = key
-        route = schema.Route(len(self.by_number) + 1, self.make_domain(domain), domain, queue, model.Lane(lane), kind, version)
+        route = mapping.Route(len(self.by_number) + 1, self.make_domain(domain), domain, queue, model.Lane(lane), kind, version)
         values = (route.route, route.domain, queue, int(lane), kind, version)
         self._connection.execute("INSERT INTO routes VALUES(?, ?, ?, ?, ?, ?)", values)
         self._add(route)
@@ -84,11 +81,7 @@ class Routes:
 
     def of_take(self, take: seam.Take) -> list[int]:
         """Return the routes that a take names and that exist, each once."""
-        found = (
-            self._by_key.get((take.domain, take.queue, take.lane, kind, version))
-            for kind, versions in take.kinds
-            for version in versions
-        )
+        found = map(self._by_key.get, mapping.named(take))
         return list(dict.fromkeys(number for number in found if number is not None))
 
     def of_queues(self, queues: Iterable[tuple[str, str]]) -> list[int]:
@@ -96,6 +89,6 @@ class Routes:
         wanted = set(queues)
         return [route.route for route in self.by_number.values() if (route.name, route.queue) in wanted]
 
-    def _add(self, route: schema.Route) -> None:
+    def _add(self, route: mapping.Route) -> None:
         self.by_number[route.route] = route
         self._by_key[route.name, route.queue, route.lane, route.kind, route.version] = route.route

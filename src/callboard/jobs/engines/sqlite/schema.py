@@ -1,7 +1,7 @@
-"""The tables of the SQLite store, and how rows become jobs. No statement here is run by anyone but `files`, `writes` and `reads`.
+"""The tables of the SQLite store, and what a job is written with. No statement here is run by anyone but `files`, `writes` and
+`reads`.
 
-A **route** stands for (domain, queue, lane, kind, version): jobs carry its number, so that the index of what is ready
-leads with exactly what a claim asks for and stays small. `counts` holds how many jobs of a route are in a state; each
+Jobs carry the numbers of their routes, see `jobs.engines.mapping`. `counts` holds how many jobs of a route are in a state; each
 commit adds its differences, so that counting never scans. Partial indexes are used only where a statement spells the state
 as a literal, so the numbers of `model.State` stand in the texts: 1 scheduled, 2 available, 3 running, 4 retryable,
 5 pending, 6 to 8 terminal.
@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
-
 from callboard.jobs import model
+from callboard.jobs.engines import mapping
 
 APPLICATION_ID: Final = 0x43424F41
 VERSION: Final = 1
@@ -52,12 +51,6 @@ CREATE TABLE documents(
   domain INTEGER NOT NULL, path TEXT NOT NULL, version INTEGER NOT NULL, body BLOB, PRIMARY KEY(domain, path)) WITHOUT ROWID;
 """
 
-COLUMNS: Final = (
-    "id, route, state, priority, run_at, fence, run, attempts, max_attempts, deaths, node, cancel_requested, codec,"
-    " digest, args, tags, meta, backoff, timeout, submitted_at, started_at, finished_at, result, reason, progress"
-)
-"""What a job is read from, in the order that `job` takes it."""
-
 INSERTED: Final = (
     "domain, id, route, state, priority, run_at, fence, run, max_attempts, codec, digest, args, tags, meta, backoff,"
     " timeout, submitted_at"
@@ -70,27 +63,6 @@ UNEVEN: Final = frozenset(
     {model.State.SCHEDULED, model.State.RETRYABLE, model.State.PENDING, model.State.DISCARDED, model.State.CANCELLED}
 )
 """States that an ordinary job never passes: those that `jobs_uneven` lists."""
-
-
-class Route(msgspec.Struct, frozen=True):
-    """What a route's number stands for; `domain` is the domain's number."""
-
-    route: int
-    domain: int
-    name: str
-    queue: str
-    lane: model.Lane
-    kind: str
-    version: int
-
-
-STATES: Final = tuple([model.State(1), *model.State])
-"""A state by its number (index 0 is never used): faster than calling the enumeration."""
-
-_progress = msgspec.json.Decoder(model.Progress)
-meta = msgspec.json.Decoder(dict[str, str]).decode
-"""Read what is stored of a job's meta."""
-_encode = msgspec.json.Encoder().encode
 
 
 def row(job: model.Job, domain: int, route: int) -> tuple[Any, ...]:
@@ -109,49 +81,8 @@ def row(job: model.Job, domain: int, route: int) -> tuple[Any, ...]:
         job.digest,
         job.args,
         ",".join(job.tags) if job.tags else None,
-        _encode(job.meta).decode() if job.meta else None,
+        mapping.encode(job.meta).decode() if job.meta else None,
         job.backoff,
         job.timeout,
         job.submitted_at,
     )
-
-
-def job(row: Any, routes: dict[int, Route]) -> model.Job:
-    """Return the job of a row of COLUMNS."""
-    route = routes[row[1]]
-    return model.Job(
-        id=row[0],
-        kind=route.kind,
-        domain=route.name,
-        queue=route.queue,
-        lane=route.lane,
-        version=route.version,
-        state=STATES[row[2]],
-        priority=row[3],
-        run_at=row[4],
-        fence=row[5],
-        run=row[6],
-        attempts=row[7],
-        max_attempts=row[8],
-        deaths=row[9],
-        node=row[10],
-        cancel_requested=bool(row[11]),
-        codec=row[12],
-        digest=row[13],
-        args=row[14],
-        tags=tuple(row[15].split(",")) if row[15] else (),
-        meta=meta(row[16]) if row[16] else {},
-        backoff=row[17],
-        timeout=row[18],
-        submitted_at=row[19],
-        started_at=row[20],
-        finished_at=row[21],
-        result=row[22],
-        reason=row[23],
-        progress=_progress.decode(row[24]) if row[24] else None,
-    )
-
-
-def progress(value: model.Progress | None) -> str | None:
-    """Return what is stored of a progress."""
-    return None if value is None else _encode(value).decode()

@@ -20,6 +20,7 @@ import msgspec
 
 from callboard.jobs import engine as seam
 from callboard.jobs import model, states
+from callboard.jobs.engines import mapping, undoing
 from callboard.jobs.engines.sqlite import routes, schema, statements
 
 MAX_ROUTES: Final = 200
@@ -149,15 +150,15 @@ class Writes:
     def _unit(self, unit: seam.Unit) -> seam.UnitResult:
         if len(unit) == 1:
             result = self._verbs[type(unit[0])](unit[0])
-            return seam.Refused(0, result) if isinstance(result, GUARDS) else (result,)
-        guarded = any(type(op) not in NEVER_REFUSED for op in itertools.dropwhile(_requires, unit))
+            return seam.Refused(0, result) if type(result) in undoing.REFUSING else (result,)
+        guarded = undoing.guarded(unit)
         deltas = self._deltas.copy()
         if guarded:
             self._db.execute("SAVEPOINT unit")
         results = []
         for index, op in enumerate(unit):
             results.append(self._verbs[type(op)](op))
-            if isinstance(results[-1], GUARDS):
+            if type(results[-1]) in undoing.REFUSING:
                 if guarded:
                     self._undo(deltas)
                 return seam.Refused(index, results[-1])
@@ -226,7 +227,7 @@ class Writes:
         domain = self._routes.make_domain(job.domain)
         found = self._db.execute("SELECT state, digest FROM jobs WHERE domain = ? AND id = ?", (domain, job.id)).fetchone()
         if found is not None:
-            state = schema.STATES[found[0]]
+            state = mapping.STATES[found[0]]
             return seam.Same(state) if found[1] == job.digest else seam.Conflict(state)
         if model.expired(job.id, op.now):
             return seam.Stale()
@@ -291,7 +292,7 @@ class Writes:
             args=picked.big[seq] if args is None else unhexlify(args),
             digest=unhexlify(digest),
             tags=tuple(tags.split(",")) if tags else (),
-            meta=schema.meta(meta) if meta else {},
+            meta=mapping.meta(meta) if meta else {},
             max_attempts=max_attempts,
             backoff=backoff,
             timeout=timeout,
@@ -366,14 +367,14 @@ class Writes:
 
     def _expire(self, op: seam.Expire) -> seam.Result:
         query = (
-            f"SELECT seq, {schema.COLUMNS} FROM jobs INDEXED BY jobs_running WHERE state = 3"
+            f"SELECT seq, {mapping.COLUMNS} FROM jobs INDEXED BY jobs_running WHERE state = 3"
             " AND node IN (SELECT unhex(value) FROM json_each(?)) LIMIT ?"
         )
         nodes = json.dumps([node.hex() for node in op.nodes])
         ended: list[model.Job] = []
         rows: list[Row] = self._db.execute(query, (nodes, op.limit)).fetchall()
         for row in rows:
-            job = schema.job(row[1:], self._routes.by_number)
+            job = mapping.job(row[1:], self._routes.by_number[row[2]])
             end = states.died(job, op.now)
             self._end(row[0], job, end)
             ended.append(states.settled(job, end))
@@ -397,7 +398,7 @@ class Writes:
             if row[3]:
                 wished.append((domain, id, fence))
             if progress is not None:
-                moved.append((schema.progress(progress), row[4]))
+                moved.append((mapping.progress(progress), row[4]))
         self._db.executemany("UPDATE jobs SET progress = ? WHERE seq = ?", moved)
         return seam.Renewed(tuple(lost), tuple(wished))
 
@@ -431,7 +432,7 @@ class Writes:
             picked = json.dumps([row[0] for row in rows])
             self._db.execute("UPDATE jobs SET state = 2 WHERE seq IN (SELECT value FROM json_each(?))", (picked,))
         for _, route, state in rows:
-            self._moved(route, schema.STATES[state], model.State.AVAILABLE)
+            self._moved(route, mapping.STATES[state], model.State.AVAILABLE)
         return seam.Promoted(len(rows))
 
     def _purge(self, op: seam.Purge) -> seam.Result:
@@ -472,7 +473,7 @@ class Writes:
             (domain, json.dumps(troubled)),
         )
         for row in rows:
-            self._deltas[row[2], schema.STATES[row[3]]] -= 1
+            self._deltas[row[2], mapping.STATES[row[3]]] -= 1
 
     # Documents
 
@@ -498,30 +499,20 @@ class Writes:
     # Rows
 
     def _find(self, domain: str, id: bytes) -> tuple[int, model.Job | None]:
-        query = f"SELECT seq, {schema.COLUMNS} FROM jobs WHERE domain = ? AND id = ?"
+        query = f"SELECT seq, {mapping.COLUMNS} FROM jobs WHERE domain = ? AND id = ?"
         row = self._db.execute(query, (self._routes.domain(domain), id)).fetchone()
-        return (0, None) if row is None else (row[0], schema.job(row[1:], self._routes.by_number))
+        return (0, None) if row is None else (row[0], mapping.job(row[1:], self._routes.by_number[row[2]]))
 
     def _update(self, seq: int, before: model.Job, job: model.Job) -> None:
         values: Row = (int(job.state), job.priority, job.run_at, job.fence, job.run, job.attempts, job.deaths, job.node)
         values += (job.cancel_requested, job.started_at, job.finished_at, job.result, job.reason)
-        self._db.execute(statements.UPDATE, (*values, schema.progress(job.progress), seq))
+        self._db.execute(statements.UPDATE, (*values, mapping.progress(job.progress), seq))
         if job.state != before.state:
             self._moved(self._routes.make(job), before.state, job.state)
 
     def _moved(self, route: int, before: model.State, after: model.State, jobs: int = 1) -> None:
         self._deltas[route, before] -= jobs
         self._deltas[route, after] += jobs
-
-
-GUARDS: Final = (seam.Conflict, seam.Stale, seam.Changed, seam.Lost, seam.NotAllowed)
-"""Results that refuse a unit."""
-NEVER_REFUSED: Final = frozenset({seam.Claim, seam.Renew, seam.Expire, seam.Promote, seam.Purge})
-"""Operations after which nothing has to be undone: with guards in front of them only, a unit needs no savepoint."""
-
-
-def _requires(op: seam.Op) -> bool:
-    return type(op) is seam.Require
 
 
 def _bulk(unit: seam.Unit) -> tuple[object, ...]:

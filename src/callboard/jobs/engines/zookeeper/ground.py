@@ -17,11 +17,11 @@ _NEIGHBOURS: Final = frozenset({"sessions", "entries", "seals"})
 def made(asked: client.Client, where: layout.Layout) -> None:
     """Make the ground where there is none. Raises StoreForeign, StoreTooNew, Interrupted, StoreUnavailable, StoreRefused."""
     asked.sync()
+    there = asked.children(where.root)  # Before the head is looked for: what is there with it was made together with it.
     (found,) = asked.read([where.head])
     if found is not None:
         head(found, where)
         return
-    there = asked.children(where.root)
     if strangers := set(there or ()) - _NEIGHBOURS:
         name = sorted(strangers)[0]
         raise errors.StoreForeign(
@@ -51,8 +51,10 @@ def _grow(asked: client.Client, paths: Sequence[str]) -> None:
 
 def head(found: requests.Content | None, where: layout.Layout) -> codec.Head:
     """Return what a head says. Raises StoreForeign, StoreTooNew."""
+    if found is None:
+        raise errors.StoreForeign(f"{where.head} in ZooKeeper is gone: restore {where.root} from a copy, or open it anew")
     try:
-        read = None if found is None else codec.decode_head(found.body)
+        read = codec.decode_head(found.body)
     except codec.DecodeError:
         read = None
     if read is None:
