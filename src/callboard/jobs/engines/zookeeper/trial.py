@@ -22,6 +22,8 @@ from callboard.jobs.engines.zookeeper import codec, layout, replica
 
 MOST_BYTES: Final = 960_000
 """Of the steps of one transaction, as they are estimated here: rather too many bytes than too few."""
+ROOM_BYTES: Final = 256_000
+"""The same, where several units share one: a server keeps its last 500 transactions in memory."""
 _STEP_BYTES: Final = 60
 """What a step needs on the wire besides its path and content, the access rule of a creation included."""
 _PATH_BYTES: Final = 60
@@ -119,7 +121,7 @@ class Trial:
             size += node + len(body) + 4 * len(path) + len(domain) + _STEP_BYTES + _ENTRY_BYTES
         size += sum(len(path) + _STEP_BYTES for path in checks)
         size += len(nodes) * (len(self._where.root) + _PATH_BYTES + _STEP_BYTES + _ENTRY_BYTES)
-        if size > MOST_BYTES:
+        if size > (ROOM_BYTES if self.results else MOST_BYTES):
             return False
         self._fill(unit, results)
         for key, before in held.touched.items():
