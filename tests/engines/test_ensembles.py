@@ -121,7 +121,12 @@ def test_a_majority_is_asked_on_each_connection_and_again_after_a_while(connect,
     """A server that was voted out, and does not know it yet, answers a plain sync, and reads what has long changed."""
     made = connect()
     plain, asked = requests.sync, []
-    monkeypatch.setattr(requests, "sync", lambda path: asked.append(path) or plain(path))
+
+    def counted(path):
+        asked.append(path)
+        return plain(path)
+
+    monkeypatch.setattr(requests, "sync", counted)
     number = made.connections
     made._connection.leave()
     servers.wait_for(lambda: made.connections > number, "another connection is tried", 10)

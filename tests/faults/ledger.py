@@ -96,6 +96,14 @@ async def carry(ctx: Context, load: str) -> int:
         return fence
 
 
+@app.job
+async def die(ctx: Context, seconds: float = 0.0) -> None:
+    """Take the whole node along, after a while."""
+    with noted(ctx):
+        await asyncio.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @app.job(runs_in="thread")
 def grip(ctx: Context, seconds: float) -> int:
     """Hold the interpreter's lock in C: a function called through PyDLL does not let go of it."""

@@ -138,7 +138,7 @@ async def test_a_server_of_an_ensemble_is_broken_meanwhile(zookeeper: zookeepers
 
 @pytest.mark.long
 async def test_contestants_are_frozen_meanwhile(zookeeper: zookeepers.Ensemble, record_property: Telling):
-    """Also for longer than their sessions last: they wake in the midst of a word, with a picture of the store that is long past."""
+    """Also for longer than their sessions last: they wake in the midst of a word, with a picture of the store from long ago."""
     seed = time.time_ns()
     print(f"seed {seed}")
     chance = random.Random(seed)

@@ -17,9 +17,7 @@ MOST_HEAD_BYTES: Final = 64 * 1024
 """What a frame's command and headers may take; of a frame with more the body is dropped."""
 READABLE_HEAD_BYTES: Final = 16 * 1024 * 1024
 """With more of them nobody looks for their end. ActiveMQ takes 10 MB of headers from a STOMP client."""
-STALLED_KEPT: Final = frozenset(("subscription", "message-id", "destination", "receipt-id", "message"))
-"""Headers of a frame that had too many which are kept."""
-_BEATS: Final = 3
+STALLED_BEATS: Final = 3
 """After so many heartbeats inside a body its length was a lie: no broker says anything while it writes a frame."""
 _COMMANDS: Final = frozenset(("CONNECTED", "MESSAGE", "RECEIPT", "ERROR"))
 _LINE_ENDS: Final = re.compile(rb"[\r\n]*")

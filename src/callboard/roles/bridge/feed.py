@@ -28,7 +28,7 @@ REFUSED_SECONDS: Final = 10.0
 """Pause before what was refused, a login or a destination, is tried again: somebody must mend it first."""
 AWAY, REFUSED = "away", "refused"
 PROVEN_SECONDS: Final = 5.0
-"""How long a connection without a message must last until it counts as good again."""
+"""How long a connection must last until it counts as good again: one that a message of its broker breaks brings messages, too."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -41,6 +41,13 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 Windowed = Window[Delivery]
+
+
+class Out(Protocol):
+    """The way by which something is sent to a broker, beside the link that consumes."""
+
+    async def link(self) -> links.Link:
+        """Return an open link. Raises BrokerError."""
 
 
 class Told(Protocol):
@@ -68,6 +75,7 @@ class Feed:
         windows: Windows[Delivery],
         prefetch: int,
         told: Told,
+        out: Out,
         make: Callable[..., links.Link] = links.Link,
     ) -> None:
         self.name = name(address)
@@ -78,6 +86,7 @@ class Feed:
         self._windows = windows
         self._prefetch = prefetch
         self._told = told
+        self._out = out
         self._make = make
         self._link: links.Link | None = None
         self._ended: asyncio.Future[str] | None = None
@@ -127,21 +136,27 @@ class Feed:
         """Put a message aside for good. Tries until it is done, or the message is somebody else's."""
         delays = backoff.Backoff(1.0, 30.0)
         while delivery.window.open and self._link is not None:
+            link, by = self._link, None
             try:
-                await self._link.dead_letter(delivery.message, reason)
+                by = await self._out.link()
+                await link.dead_letter(delivery.message, reason, by)
             except errors.BrokerRefused as error:
-                where = f"give its user the right to write and make {links.DEAD_LETTERS}>"
-                self._complain(
-                    f"dead:{delivery.meant.name}", f"bad messages go where the broker wants them: {error.message}: {where}"
-                )
-                if self._link is not None and delivery.window.open:
-                    self._link.nack([delivery.message])
-            except errors.BrokerError:
-                await asyncio.sleep(delays.failed())
-                continue
+                mend = f"give its user the right to write and make {links.DEAD_LETTERS}>"
+                self._refuse(link, delivery, f"{error.message}: {mend}")
+            except errors.BrokerError as error:
+                if by is None or not by.alive:
+                    await asyncio.sleep(delays.failed())
+                    continue
+                self._refuse(link, delivery, error.message)
             if delivery.window.open:
                 delivery.window.gone()
             return
+
+    def _refuse(self, link: links.Link, delivery: Delivery, why: str) -> None:
+        """Leave it to the broker where a message goes of which no letter gets out: one that has no room finds it for this."""
+        self._complain(f"dead:{delivery.meant.name}", f"bad messages go where the broker wants them: {why}")
+        if delivery.window.open:
+            link.nack([delivery.message])
 
     # The link's life
 
@@ -189,8 +204,6 @@ class Feed:
                 found.append(Delivery(self, window, meant, message))
         if found:
             self.messages += len(found)
-            if self._said:
-                self._proven()
             self._told.arrived(found)
 
     def refused(self, subscription: str, error: errors.BrokerRefused) -> None:

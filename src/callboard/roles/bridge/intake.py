@@ -28,6 +28,8 @@ log = structlog.get_logger()
 
 MOST: Final = 1_000
 """Messages that are stored together."""
+MOST_BYTES: Final = 4 * 1024 * 1024
+"""And what their bodies take, if they are several."""
 AWAY_FIRST_SECONDS: Final = 0.1
 AWAY_MOST_SECONDS: Final = 5.0
 
@@ -126,14 +128,24 @@ class Intake:
                 self._bell = asyncio.get_running_loop().create_future()
                 await self._bell
                 continue
-            batch, self._inbox = self._inbox[:MOST], self._inbox[MOST:]
             try:
-                full = await self._take(batch)
+                full = await self._take(self._next())
             except Exception as error:
                 await self._stay_away(error)
             else:
                 if full is not None:
                     await self._stay_away(errors.StoreFull(f"the store holds its limit of {full.limit} jobs"))
+
+    def _next(self) -> list[Delivery]:
+        """Return what is stored together."""
+        number = size = 0
+        for delivery in self._inbox[:MOST]:
+            size += len(delivery.message.body)
+            if number and size > MOST_BYTES:
+                break
+            number += 1
+        batch, self._inbox = self._inbox[:number], self._inbox[number:]
+        return batch
 
     def _ring(self) -> None:
         if self._bell is not None and not self._bell.done():
@@ -155,14 +167,29 @@ class Intake:
                 continue
             deliveries.append(delivery)
             puts.append((self._claimed(read.job, now), read.sent))
-        if not puts:
-            return None
+        return await self._put(deliveries, puts) if puts else None
+
+    async def _put(self, deliveries: list[Delivery], puts: list[tuple[model.Job, int]]) -> seam.Full | None:
+        """Store jobs in one commit. Halves of them that are too large together; one that is too large alone is put aside."""
         try:
             results = await self._store.submit_claimed(puts)
+        except errors.TooLarge as error:
+            if len(puts) == 1:
+                self._drop([job for job, _ in puts], error)
+                self._put_aside(deliveries[0], messages.unstorable(error))
+                return None
         except Exception as error:
             self._drop([job for job, _ in puts], error)
             raise
-        return self._note(deliveries, puts, results)
+        else:
+            return self._note(deliveries, puts, results)
+        middle = len(puts) // 2
+        try:
+            full = await self._put(deliveries[:middle], puts[:middle])
+        except Exception:
+            self._drop([job for job, _ in puts[middle:]], errors.StoreUnavailable("not tried"))
+            raise
+        return await self._put(deliveries[middle:], puts[middle:]) or full
 
     def _read(self, delivery: Delivery, now: int) -> messages.Read | messages.Bad:
         message = delivery.message
@@ -181,7 +208,7 @@ class Intake:
 
     def _drop(self, jobs: list[model.Job], error: Exception) -> None:
         """Free the slots of jobs that were not stored; those that may have been keep theirs until that is known."""
-        unknown = not isinstance(error, errors.StoreError) or bool(error.data.get("unknown"))
+        unknown = not isinstance(error, errors.CallboardError) or bool(error.data.get("unknown"))
         for job in jobs:
             if job.node is not None:
                 if unknown:
@@ -276,6 +303,9 @@ class Intake:
             try:
                 await self._find()
             except errors.StoreError:
+                continue
+            except Exception as error:
+                log.error("what became of messages could not be found out", exc_info=error)
                 continue
             if not self._closing:
                 for feed in self.feeds:

@@ -70,6 +70,8 @@ def read(
         return Bad(errors.InvalidInput.code, "the body is nested too deeply")
     except errors.CallboardError as error:
         return Bad(error.code, _line(error.message))
+    except Exception as error:  # Whatever an app's own types raise: one message must not stop the others.
+        return Bad(errors.InvalidInput.code, _line(f"the message cannot be read: {type(error).__name__}: {error}"))
 
 
 def oversized(size: int, limit: int) -> Bad:
@@ -77,6 +79,11 @@ def oversized(size: int, limit: int) -> Bad:
     return Bad(
         errors.TooLarge.code, f"the message takes {size} bytes or more, the limit is {limit}: pass big data as a file's name"
     )
+
+
+def unstorable(error: errors.CallboardError) -> Bad:
+    """Return why this store can take no job like that of a message."""
+    return Bad(error.code, _line(error.message))
 
 
 def refused(result: seam.Result) -> Bad:
@@ -106,6 +113,8 @@ def _read(
             raise errors.InvalidId(f"the header {ID} and the body's id differ: give one")
         given.id = id
     named = given.id is not None
+    if not named and not headers.get("message-id"):
+        raise errors.InvalidId(f"the message has neither a header {ID} nor a message-id: two of them could not be told apart")
     job = submission.build(given, known, sent, id=None if named else _made(stamp, headers.get("message-id", "")))
     state, run_at = states.entered(job.run_at, now)
     read = msgspec.structs.replace(
@@ -124,8 +133,9 @@ def _reply(headers: Mapping[str, str], broker: str) -> dict[str, str]:
     """What the job carries of where its reply goes."""
     asked = {replies.TO: headers["reply-to"], replies.CORRELATION: headers.get("correlation-id", "")}
     for key, value in asked.items():
-        if len(value) > MAX_HEADER:
-            raise errors.InvalidInput(f"the header {key.partition('.')[2]} has over {MAX_HEADER} characters")
+        if len(value) > MAX_HEADER or not value.isprintable():
+            said = f"has over {MAX_HEADER} characters" if value.isprintable() else "has line ends or other control characters"
+            raise errors.InvalidInput(f"the header {key.partition('.')[2]} {said}")
     return {**{key: value for key, value in asked.items() if value}, replies.BROKER: broker}
 
 

@@ -17,6 +17,7 @@ from callboard.jobs import kinds as known
 from callboard.jobs import queue as queues
 from callboard.roles import role
 from callboard.roles.bridge import destinations, intake
+from callboard.roles.bridge import feed as feeds
 from callboard.roles.bridge.answers import Answers
 from callboard.roles.bridge.feed import Delivery, Feed
 from callboard.roles.bridge.window import Windows
@@ -48,7 +49,9 @@ class Bridge(role.Role):
         self._answers = answers
         windows: Windows[Delivery] = Windows(door.slots)
         self._intake = intake.Intake(store, door, kinds, windows, answers)
-        self._feeds = [Feed(address, meant, windows, door.slots, self._intake, make) for address in brokers]
+        self._feeds = [
+            Feed(address, meant, windows, door.slots, self._intake, answers.out(feeds.name(address)), make) for address in brokers
+        ]
         self._intake.feeds = self._feeds
         self._windows = windows
         self._tasks: list[asyncio.Task[None]] = []

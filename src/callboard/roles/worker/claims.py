@@ -233,6 +233,7 @@ class Claims:
         self.claimed += len(jobs)
         if self._closing:
             self._ended += [endings.released(job, self._store.clock.now()) for job in jobs]
+            self.ring()
         elif jobs:
             self._runs.begin(jobs)
 

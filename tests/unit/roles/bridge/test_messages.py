@@ -136,3 +136,29 @@ def test_json_that_means_nothing_never_raises(body: Any) -> None:
 
 def test_deep_nesting_is_refused() -> None:
     assert read(b'{"kind": "a.b", "args": ' + b"[" * 100_000).code == "invalid_input"
+
+
+def test_a_message_without_any_id_is_refused() -> None:
+    """Two of them would be one job."""
+    assert "neither" in read({"kind": "shop.order"}, message_id="").why
+    named = read({"kind": "shop.order"}, message_id="", callboard_id=uuid7.text(uuid7.make(SENT)))
+    assert isinstance(named, messages.Read)
+
+
+@pytest.mark.parametrize("value", ["/queue/a\0b", "/queue/a\nb", "a\rb"])
+def test_where_a_reply_goes_has_no_control_characters(value: str) -> None:
+    assert "control characters" in read({"kind": "shop.order"}, reply_to=value).why
+    assert "control characters" in read({"kind": "shop.order"}, reply_to="/queue/a", correlation_id=value).why
+
+
+def test_what_an_app_s_own_check_raises_is_a_reason() -> None:
+    class Odd:
+        def __contains__(self, key: object) -> bool:
+            raise RuntimeError("odd")
+
+        def get(self, key: str) -> Any:
+            raise RuntimeError("odd\n\nindeed")
+
+    found = messages.read(HEADERS, b'{"kind": "shop.order"}', PLAIN, Odd(), NOW, "b")  # type: ignore[arg-type]
+    assert isinstance(found, messages.Bad)
+    assert found.reason == "invalid_input: the message cannot be read: RuntimeError: odd indeed"

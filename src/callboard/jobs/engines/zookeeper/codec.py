@@ -12,6 +12,8 @@ from callboard.jobs import model
 FORMAT: Final = 1
 INLINE: Final = 512
 """Bytes of arguments, and of a result, that are kept in the job's own node; what is longer lies beside it."""
+SMALL: Final = 4096
+"""Bytes that a job's node, or an entry of the log, has at most as a rule."""
 BESIDE: Final = bytes(bytearray(b"beside"))
 """Stands (by identity) for arguments or a result that lie beside the job."""
 THERE: Final = bytes(bytearray(b"there"))
@@ -118,7 +120,8 @@ class Renewed(_Array, frozen=True, gc=False):
 
 
 class Entry(_Array, frozen=True, gc=False):
-    """In the log: one commit. `token` and `number` say whose it was, and tell him whether it was applied."""
+    """In the log: one commit. `token` and `number` say whose it was, and tell him whether it was applied; `crowded`, that he had
+    met others over the same jobs before."""
 
     token: bytes
     number: int
@@ -127,6 +130,7 @@ class Entry(_Array, frozen=True, gc=False):
     changed: tuple[Changed, ...] = ()
     documents: tuple[WrittenDocument, ...] = ()
     renewed: tuple[Renewed, ...] = ()
+    crowded: bool = False
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -140,10 +144,10 @@ decode_error: Final = msgspec.msgpack.Decoder(model.AttemptError).decode
 decode_time: Final = msgspec.msgpack.Decoder(int).decode
 
 
-def entry(token: bytes, number: int, *parts: list[Any]) -> bytes:
+def entry(token: bytes, number: int, *parts: list[Any], crowded: bool) -> bytes:
     """Encode a commit; each part is a list of what was encoded before."""
     raw = [[msgspec.Raw(each) for each in part] for part in parts]
-    return encode((token, number, *raw))
+    return encode((token, number, *raw, crowded))
 
 
 def fixed(job: model.Job, index: int) -> Fixed:

@@ -41,7 +41,7 @@ _LOOKS: Final = 10
 _FOLLOWED_SECONDS: Final = 0.5
 """How long a process that only puts and ends jobs does not follow the log, so that it stays near its end."""
 _ASKED_AGAIN_SECONDS: Final = 3.0
-"""How long a read, whose connection broke, is asked again."""
+"""How long a read, whose connection broke, is asked again, and what became of a commit whose answer was lost."""
 
 
 class ZooKeeperEngine:
@@ -55,10 +55,11 @@ class ZooKeeperEngine:
         self._where = where
         self._lock = threading.Lock()
         self._turn = threading.Lock()
-        self._log = log.Log(asked, where, backlog)
         self._token = secrets.token_bytes(8)
+        self._log = log.Log(asked, where, backlog, self._token)
         self._number = 0
         self._followed_at = 0.0
+        self._closed = False
         self._fruitless = 0
         """Conflicts, one after the other, that nobody's commit explains."""
 
@@ -111,7 +112,7 @@ class ZooKeeperEngine:
             elif not tried.changes:
                 tried.keep()
                 done += tried.results
-            elif self._commit(tried):
+            elif self._commit(tried, crowded=tried.claims and conflicts > 0):
                 done += tried.results
                 conflicts = 0
             else:
@@ -121,22 +122,22 @@ class ZooKeeperEngine:
         self._shorten()
 
     def _in_pieces(self, unit: seam.Unit) -> seam.UnitResult:
-        """Expire what does not fit in one transaction in several: each is whole by itself. Raises TooLarge for all else."""
+        """Do in several transactions what does not fit in one, where each is whole by itself. Raises TooLarge for all else."""
         self._log.held.take_back()
-        op = unit[0]
-        if len(unit) > 1 or not isinstance(op, seam.Expire) or op.limit < _PIECES:
-            raise trial.too_large()
-        limit, ended = op.limit // _PIECES, list[model.Job]()
-        while len(ended) < op.limit:
-            piece = min(limit, op.limit - len(ended))
+        parts: list[seam.Result] = []
+        for piece in _pieces(unit):
             done: list[seam.UnitResult] = []
-            self._apply([(msgspec.structs.replace(op, limit=piece),)], done)
-            (result,) = done[0] if not isinstance(done[0], seam.Refused) else ()
-            assert isinstance(result, seam.Expired), "it is never refused"
-            ended += result.jobs
-            if len(result.jobs) < piece:
+            try:
+                self._apply([(piece,)], done)
+            except errors.CallboardError as error:
+                if parts:
+                    raise _unknown(error) from None
+                raise
+            (part,) = done[0] if not isinstance(done[0], seam.Refused) else ()
+            parts.append(part)
+            if isinstance(piece, seam.Expire | seam.Purge) and _number(part) < piece.limit:
                 break
-        return [seam.Expired(ended)]
+        return [_joined(parts)]
 
     def _try(self, units: Sequence[seam.Unit], first: int, *, careful: bool) -> trial.Trial:
         """Try as many units as fit in one transaction; after several conflicts, those that claim by themselves."""
@@ -144,33 +145,36 @@ class ZooKeeperEngine:
         for unit in units[first:]:
             if not tried.take(unit):
                 break
-            if careful and (tried.claimers or len(tried.results) >= max(1, len(units) // 4)):
+            if careful and (tried.claims or len(tried.results) >= max(1, len(units) // 4)):
                 break
         return tried
 
-    def _commit(self, tried: trial.Trial) -> bool:
+    def _commit(self, tried: trial.Trial, *, crowded: bool) -> bool:
         """Commit what was tried; False when it was taken back: somebody else has changed what it relied on.
 
         Where others committed in between, and it was not about the same, the replica has this commit before theirs until it
         follows the log. Raises StoreUnavailable, with `unknown` when it may have been applied.
         """
         self._number += 1
-        steps = tried.steps(self._log.head_stamp, self._log.epoch, self._token, self._number)
+        steps = tried.steps(self._log.head_stamp, self._log.epoch, self._token, self._number, crowded=crowded)
         try:
             results = self._client.commit(steps)
         except client.Interrupted:
             tried.take_back()
             return self._found_out()
+        except client.Refused as refused:
+            raise _refused(refused) from None
         failed = next((result.code for result in results if result.code not in (requests.OK, requests.SKIPPED)), requests.OK)
         if not failed:
             tried.keep()
-            self._log.committed(layout.number(results[-1].path), tried.made(), len(steps[-1].begin))
+            self._log.committed(results[-1], tried.made(), len(steps[-1].begin))
+            self._fruitless = 0
             return True
         tried.take_back()
         if failed not in _CONFLICTS:
             raise errors.StoreUnavailable(f"ZooKeeper refused with code {failed}: look at its log")
-        if tried.claimers:
-            self._log.held.spread.met(next(iter(tried.claimers)), log.owners(self._log.held))
+        if tried.claims:
+            self._log.held.spread.begin(log.owners(self._log.held))
         return False
 
     def _after_conflict(self, conflicts: int) -> None:
@@ -189,10 +193,15 @@ class ZooKeeperEngine:
     def _found_out(self) -> bool:
         """Tell whether the last commit was applied, whose answer was lost: the log knows."""
         loads = self._log.loads
-        try:
-            met = self._insist(lambda: self._log.refresh(sync=True, mine=(self._token, self._number)))
-        except errors.StoreError as error:
-            raise _unknown(error) from None
+        deadline = time.monotonic() + _ASKED_AGAIN_SECONDS
+        while True:
+            try:
+                self._refresh(sync=True)
+                break
+            except errors.StoreError as error:
+                if self._closed or time.monotonic() > deadline or not isinstance(error, errors.StoreUnavailable):
+                    raise _unknown(error) from None
+        met = self._log.met == self._number
         if not met and loads != self._log.loads:
             raise errors.StoreUnavailable("whether it was applied cannot be told any more: read again", unknown=True)
         return met
@@ -221,7 +230,10 @@ class ZooKeeperEngine:
                 if time.monotonic() > deadline:
                     raise errors.StoreUnavailable(f"ZooKeeper does not answer ({error}): look after its servers") from None
             except client.Refused as refused:
-                raise errors.StoreUnavailable(f"ZooKeeper refused ({refused}): look at its log") from None
+                raise _refused(refused) from None
+            except codec.DecodeError as error:
+                why = f"a node under {self._where.root} in ZooKeeper is not as it was written ({error})"
+                raise errors.StoreCorrupt(f"{why}: restore it from a copy") from None
 
     # Reading
 
@@ -230,7 +242,7 @@ class ZooKeeperEngine:
 
     def states(self, keys: Sequence[Key]) -> list[tuple[model.State, int] | None]:
         def ask() -> list[codec.Moving | None]:
-            found = self._client.synced([self._where.job(key) for key in keys])
+            found = self._client.synced([self._where.job(key) for key in keys], codec.SMALL)
             return [None if each is None else codec.decode_body(each.body).moving for each in found]
 
         return [None if moving is None else (moving.state, moving.run) for moving in self._insist(ask)]
@@ -277,6 +289,7 @@ class ZooKeeperEngine:
         return self._ask(reads.domains)
 
     def close(self) -> None:
+        self._closed = True
         self._client.close()
 
     def _ask(self, question: Callable[[replica.Replica], T]) -> T:
@@ -301,7 +314,7 @@ class ZooKeeperEngine:
         wanted = list(range(len(keys)))
         for _ in range(_LOOKS):
             paths = [self._where.job(keys[number]) for number in wanted]
-            read = self._client.synced(paths) if sync else self._client.read(paths)
+            read = self._client.synced(paths, codec.SMALL) if sync else self._client.read(paths, codec.SMALL)
             beside: list[tuple[int, str]] = []
             for number, content in zip(wanted, read, strict=True):
                 job = None if content is None else codec.job(codec.decode_body(content.body))
@@ -333,3 +346,39 @@ class ZooKeeperEngine:
 
 def _unknown(error: errors.CallboardError) -> errors.StoreUnavailable:
     return errors.StoreUnavailable(error.message, unknown=True)
+
+
+def _refused(refused: client.Refused) -> errors.StoreUnavailable:
+    return errors.StoreUnavailable(f"ZooKeeper refused ({refused}): look at its log")
+
+
+def _pieces(unit: seam.Unit) -> list[seam.Op]:
+    """Return operations that together do what one does. Raises TooLarge where it cannot be divided."""
+    op = unit[0]
+    if len(unit) == 1 and isinstance(op, seam.Expire | seam.Purge) and op.limit >= _PIECES:
+        size = op.limit // _PIECES
+        limits = [size] * (_PIECES - 1) + [op.limit - size * (_PIECES - 1)]
+        return [msgspec.structs.replace(op, limit=limit) for limit in limits]
+    if len(unit) == 1 and isinstance(op, seam.Renew) and len(op.claims) >= _PIECES:
+        size = -(-len(op.claims) // _PIECES)
+        starts = range(0, len(op.claims), size)
+        return [msgspec.structs.replace(op, claims=op.claims[start : start + size]) for start in starts]
+    raise trial.too_large()
+
+
+def _joined(parts: Sequence[seam.Result]) -> seam.Result:
+    """Return the results of pieces as one."""
+    renewed = [part for part in parts if isinstance(part, seam.Renewed)]
+    if renewed:
+        wished = (each for part in renewed for each in part.cancel_requested)
+        return seam.Renewed(tuple(each for part in renewed for each in part.lost), tuple(wished))
+    if isinstance(parts[0], seam.Purged):
+        return seam.Purged(sum(map(_number, parts)))
+    return seam.Expired([job for part in parts if isinstance(part, seam.Expired) for job in part.jobs])
+
+
+def _number(part: seam.Result) -> int:
+    """How many jobs an operation was about."""
+    if isinstance(part, seam.Purged):
+        return part.jobs
+    return len(part.jobs) if isinstance(part, seam.Expired) else 0

@@ -1,8 +1,8 @@
 """The log of changes: how a replica is loaded, follows the commits of all processes, and how the log is kept short.
 
 The log consists of epochs. The present one grows by an entry a commit, numbered by ZooKeeper without gaps. A process that
-finds it long begins a new epoch; the one before stays for those who are behind, what is older goes. Who is further behind
-loads anew.
+finds it long begins a new epoch; a few before it stay for those who are behind, or are just loading; what is older goes. Who is
+further behind loads anew, and who finds that the store is not the one that was followed: made anew, or restored from a copy.
 """
 
 from __future__ import annotations
@@ -16,27 +16,36 @@ from callboard.jobs.engines.zookeeper import codec, ground, layout, replica
 
 EPOCH_BYTES: Final = 8 << 20
 EPOCH_ENTRIES: Final = 10_000
+KEPT: Final = 3
+"""Epochs before the present one that stay."""
 _FIRST_LOOK: Final = 2
 _MOST_AT_ONCE: Final = 256
 _LOOK_BYTES: Final = 4 << 20
 """Of entries that are asked for at once, as far as they are like those before."""
 _SWEPT_AT_ONCE: Final = 100
+_LOOKS: Final = 20
+"""How often the log's end is looked for while it moves on."""
 
 
 class Log:
     """A replica and its place in the log. The engine's lock is held by whoever calls."""
 
-    def __init__(self, asked: client.Client, where: layout.Layout, backlog: int) -> None:
+    def __init__(self, asked: client.Client, where: layout.Layout, backlog: int, token: bytes) -> None:
+        """`token` is what own entries bear."""
         self._client = asked
         self._where = where
         self._backlog = backlog
+        self._token = token
         self.held = replica.Replica(backlog)
         self.epoch = 0
+        """0: nothing is held, or what is held is wrong."""
         self.number = 0
         """Of the next entry to follow."""
         self.next = 0
         """Of the next entry that is not there, as far as is known."""
         self.head_stamp = 0
+        self.met = 0
+        """The number within its entry of the last own commit that was met in the log, unknown until then."""
         self.loads = 0
         self.followed = 0
         """Entries that were read, for the figures."""
@@ -47,51 +56,67 @@ class Log:
         """Own commits that stand behind entries that were not followed yet, with the jobs that they made."""
         self._old: list[str] = []
         """What is left of old epochs, and is to be deleted by this process."""
+        self._made = 0
+        """The transaction that made the store."""
+        self._last = 0
+        """The transaction of the entry before `number`."""
+        self._connection = 0
+        """On which that was seen to be there."""
 
-    def refresh(self, *, sync: bool, mine: tuple[bytes, int] | None = None) -> bool:
+    def refresh(self, *, sync: bool) -> None:
         """Follow the log to its end; after `sync`, that is all that was committed before this was called.
 
-        Returns whether the commit `mine` (token and number) was met. Raises Interrupted, StoreUnavailable.
+        Raises Interrupted, StoreUnavailable, StoreForeign, StoreTooNew, StoreCorrupt.
         """
-        if not self.epoch:
-            self._client.sync()
-            self._load()
-            sync = False
-        met, wanted, moved = False, _FIRST_LOOK, False
+        if self.epoch and self._client.connections != self._connection:
+            self._recognise()
+        wanted, moved = _FIRST_LOOK, False
         while True:
+            if not self.epoch:
+                self._client.sync()
+                self._load()
+                sync = moved = False
             numbers = range(self.number, self.number + wanted)
-            # The head is read last: if it names the next epoch at most, nothing of this one was gone when the entries were read.
+            # The head is read last: if it names an epoch after which this one is kept, nothing was gone when entries were read.
             paths = [*(self._where.entry(self.epoch, each) for each in numbers), self._where.head]
-            *entries, top = self._client.synced(paths) if sync else self._client.read(paths)
+            ask = self._client.synced if sync else self._client.read
+            *entries, top = ask(paths, codec.SMALL)
             sync = False
             head = ground.head(top, self._where)
+            assert top is not None, "it was looked at"
+            if top.czxid != self._made:
+                self.forget()
+                continue
             size = 0
             for entry in entries:
-                if entry is None:
+                if entry is None or not self._follow(entry):
                     break
                 size += len(entry.body)
-                met |= self._follow(entry, mine)
             else:
                 wanted = max(_FIRST_LOOK, min(4 * wanted, _MOST_AT_ONCE, _LOOK_BYTES * wanted // (size + 1)))
                 continue
-            assert top is not None, "it was looked at"
+            if not self.epoch:
+                continue
             if head.epoch == self.epoch:
                 self.head_stamp = top.version
                 self._loading = False
-                return met
-            if head.epoch > self.epoch + 1:
-                self._load()
+                return
+            if not self.epoch < head.epoch <= self.epoch + KEPT:
+                self.forget()
             elif moved:  # Seen twice: nothing can be added to the old epoch since.
                 self._enter(self.epoch + 1)
-            moved = head.epoch == self.epoch + 1
+            moved = not moved
             wanted = _FIRST_LOOK
 
-    def committed(self, number: int, made: list[Key], size: int) -> None:
-        """An own commit became entry `number`, and the replica has it."""
-        self.next = number + 1
+    def committed(self, last: requests.Result, made: list[Key], size: int) -> None:
+        """An own commit was applied, its entry was the `last` step, and the replica has it."""
+        number = layout.number(last.path)
         self._bytes += size
+        if number < self.number:  # This is not the log that was followed.
+            return self.forget()
+        self.next = number + 1
         if number == self.number:
-            self.number += 1
+            self.number, self._last = self.next, last.zxid
         else:
             self._own[number] = made
 
@@ -116,7 +141,7 @@ class Log:
                 requests.create(self._where.epoch(self.epoch + 1), b""),
             ]
             if not any(result.code for result in self._client.commit(begin)):
-                self._sweep(self.epoch)
+                self._sweep(self.epoch + 1 - KEPT)
 
     def _sweep(self, before: int) -> None:
         """Note what is older than an epoch for deletion."""
@@ -127,22 +152,37 @@ class Log:
                 self._old += [f"{path}/{name}" for name in self._client.children(path) or ()]
                 self._old.append(path)
 
-    def _follow(self, found: requests.Content, mine: tuple[bytes, int] | None) -> bool:
-        """Take over one entry; tell whether it is `mine`."""
+    def _recognise(self) -> None:
+        """See on a new connection whether what was followed last is still there: behind it there may be a restored store."""
+        connection = self._client.connections
+        if self.number:
+            self._client.sync()
+            (last,) = self._client.read([self._where.entry(self.epoch, self.number - 1)])
+            if last is None or last.czxid != self._last:
+                self.forget()
+        self._connection = connection
+
+    def _follow(self, found: requests.Content) -> bool:
+        """Take over one entry; False when it does not fit: then all is to be loaded anew."""
         number = self.number
         self.number += 1
+        self._last = found.czxid
         self.next = max(self.next, self.number)
         if number in self._own:
             self.held.place(self._own.pop(number), self.epoch, number)
-            return False
+            return True
         entry = codec.decode_entry(found.body)
         own = {key for made in self._own.values() for key in made} if self._own else None
         if not self.held.follow(entry, self.epoch, number, loading=self._loading, own=own):
             self.forget()
-            raise errors.StoreUnavailable("this process's picture of the store was wrong: it is made anew")
+            return False
         self.followed += 1
         self._bytes += len(found.body)
-        return mine == (entry.token, entry.number)
+        if entry.token == self._token:
+            self.met = entry.number
+        elif entry.crowded:
+            self.held.spread.begin(owners(self.held))
+        return True
 
     def _enter(self, epoch: int, number: int = 0) -> None:
         self.epoch, self.number, self.next, self._bytes = epoch, number, number, 0
@@ -152,29 +192,31 @@ class Log:
         """Read all there is: first the log's end, then jobs, documents and nodes, which may be newer than that; from the end of
         the log on, following it makes them true."""
         where, asked = self._where, self._client
-        while True:
+        connection = asked.connections
+        for _ in range(_LOOKS):
             (top,) = asked.read([where.head])
             epoch = ground.head(top, where).epoch
-            names = asked.children(where.epoch(epoch))
-            if names is None:
-                continue  # It has moved on twice in between.
-            last = max(names, default=None)
+            last = max(asked.children(where.epoch(epoch)) or (), default=None)
             (end,) = asked.read([where.epoch(epoch) if last is None else f"{where.epoch(epoch)}/{last}"])
             if end is not None:
-                break
+                break  # Else it has moved on in between, further than epochs are kept.
+        else:
+            raise errors.StoreCorrupt(f"{where.epoch(epoch)} in ZooKeeper is gone: restore {where.root} from a copy")
         held = replica.Replica(self._backlog)
         self._load_jobs(held, end.czxid)
         for body, version in self._bodies(where.documents):
             document = codec.decode_document(body)
             held.take_document(document.domain, document.path, version, document.version, document.body is not None)
-        for name in asked.children(where.nodes) or ():
-            (found,) = asked.read([f"{where.nodes}/{name}"])
+        names = asked.children(where.nodes) or ()
+        for name, found in zip(names, asked.read([f"{where.nodes}/{name}" for name in names], codec.SMALL), strict=True):
             if found is not None:
                 held.take_renewed(bytes.fromhex(name), found.version, codec.decode_time(found.body))
+        assert top is not None, "it was looked at"
         self.held = held
         self.loads += 1
         self._loading = True
         self._enter(epoch, 0 if last is None else layout.number(last) + 1)
+        self._made, self._last, self._connection = top.czxid, end.czxid, connection
 
     def _load_jobs(self, held: replica.Replica, newest: int) -> None:
         """Take in the jobs; those that are newer than a transaction come with the log."""
@@ -182,7 +224,7 @@ class Log:
         for bucket in layout.BUCKETS:
             above = self._where.bucket(bucket)
             paths = [f"{above}/{name}" for name in self._client.children(above) or ()]
-            for each in self._client.read(paths):
+            for each in self._client.read(paths, codec.SMALL):
                 if each is not None and each.czxid <= newest:
                     body = codec.decode_body(each.body)
                     found.append((each.czxid, body.fixed.index, body, each.version))

@@ -44,21 +44,22 @@ class Replica(tables.Tables):
         self.new_errors: dict[Key, list[model.AttemptError]] = {}
         self.fences: dict[Key, tuple[int, ...]] = {}
         self.spread = Spread()
-        self._finished = 0
 
     # On trial
 
     def begin(self, epoch: int, number: int) -> None:
         """Begin a trial that would be the log's next commit: its jobs come after all others."""
         self._seq = order(epoch, number, 0)
-        self._finished = sum(map(len, self.finished.values()))
 
     def begin_unit(self) -> None:
         self.touched, self.touched_documents, self.touched_nodes, self.new_errors = {}, {}, {}, {}
 
     def full(self) -> int | None:
         held = len(self.rows)
-        return self.backlog if held - self._finished >= self.backlog or held >= 4 * self.backlog else None
+        if held < self.backlog:
+            return None
+        unfinished = held - sum(map(len, self.finished.values()))
+        return self.backlog if unfinished >= self.backlog or held >= 4 * self.backlog else None
 
     def write(self, job: model.Job) -> None:
         key = (job.domain, job.id)
@@ -185,18 +186,21 @@ class Replica(tables.Tables):
 
 
 class Spread:
-    """Which share of the jobs this process prefers, for a while after it met others over the same ones."""
+    """Which share of the jobs this process prefers for a while, after it met others over the same ones or one of them said so."""
 
     def __init__(self) -> None:
+        self.node: bytes | None = None
+        """Who claims here."""
         self._until = 0.0
         self._shares = 1
         self._own = 0
 
-    def met(self, node: bytes, others: Iterable[bytes]) -> None:
-        """Begin: `others` are the nodes known to claim."""
-        nodes = sorted({node, *others})
-        self._shares, self._own = len(nodes), nodes.index(node)
-        self._until = time.monotonic() + SPREAD_SECONDS
+    def begin(self, others: Iterable[bytes]) -> None:
+        """Prefer an own share from now on, if anybody claims here; `others` are the nodes known to claim."""
+        if self.node is not None:
+            nodes = sorted({self.node, *others})
+            self._shares, self._own = len(nodes), nodes.index(self.node)
+            self._until = time.monotonic() + SPREAD_SECONDS
 
     def share(self) -> tuple[int, int] | None:
         """Return (number of shares, own share), None when alone."""

@@ -7,7 +7,7 @@ that are not held here) is asked of `read`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -21,12 +21,18 @@ from callboard.jobs.engines.memory.tables import Key
 from callboard.jobs.engines.zookeeper import codec, layout, replica
 
 MOST_BYTES: Final = 960_000
-"""Of the steps of one transaction, as they are estimated here."""
-_STEP_BYTES: Final = 100
+"""Of the steps of one transaction, as they are estimated here: rather too many bytes than too few."""
+ROOM_BYTES: Final = 256_000
+"""The same, where several units share one: a server keeps its last 500 transactions in memory."""
+_STEP_BYTES: Final = 60
 """What a step needs on the wire besides its path and content, the access rule of a creation included."""
+_PATH_BYTES: Final = 60
+"""Of the path of a job's node, or of one beside it, besides the root and the domain."""
+_ENTRY_BYTES: Final = 60
+"""What the log's entry needs for a node besides what it says of it."""
 _BODY_BYTES: Final = 500
 """What a job is besides its arguments and what it is named."""
-_SHRINKING: Final = (seam.Claim, seam.Promote, seam.Purge)
+_SHRINKING: Final = (seam.Claim, seam.Promote)
 """Operations that may do less than they were asked to."""
 
 Read = Callable[[Sequence[str]], list[requests.Content | None]]
@@ -42,9 +48,10 @@ class Change(msgspec.Struct, gc=False):
     """For the log, when it was there and stays."""
     created: bool = False
     seq: int = 0
-    fences: tuple[int, ...] = ()
     parts: dict[str, bytes] = {}
     """New nodes beside it, by name."""
+    old: list[str] = []
+    """Nodes beside it that are there and have to go."""
 
 
 class Trial:
@@ -52,8 +59,8 @@ class Trial:
 
     def __init__(self, held: replica.Replica, where: layout.Layout, read: Read, epoch: int, number: int) -> None:
         self.results: list[seam.UnitResult] = []
-        self.claimers: dict[bytes, None] = {}
-        """Nodes that claim here."""
+        self.claims = False
+        """There is a claim in it."""
         self.doubtful = False
         """A result says what was read, not only what was written: it is true only if the replica is up to date."""
         self._held = held
@@ -67,7 +74,7 @@ class Trial:
         self._checks: dict[str, int] = {}
         self._args: dict[Key, bytes] = {}
         """Arguments that the replica does not hold: of jobs that were finished when they were touched, or are now."""
-        self._size = 0
+        self._size = 2 * (len(where.root) + _PATH_BYTES + _STEP_BYTES)
         held.begin(epoch, number)
 
     @property
@@ -109,9 +116,12 @@ class Trial:
         nodes = {node: held.renewed.get(node) for node in held.touched_nodes if any(node in each for each in known)}
         if changed or documents or nodes:
             self._guard(unit, results, documents, checks)
-        size += sum(4 * len(path) + len(documents[domain, path]) + 3 * _STEP_BYTES for domain, path in documents)
-        size += sum(len(path) + _STEP_BYTES for path in checks) + 4 * _STEP_BYTES * len(nodes)
-        if size > MOST_BYTES:
+        for (domain, path), body in documents.items():
+            node = len(self._where.document(domain, path))
+            size += node + len(body) + 4 * len(path) + len(domain) + _STEP_BYTES + _ENTRY_BYTES
+        size += sum(len(path) + _STEP_BYTES for path in checks)
+        size += len(nodes) * (len(self._where.root) + _PATH_BYTES + _STEP_BYTES + _ENTRY_BYTES)
+        if size > (ROOM_BYTES if self.results else MOST_BYTES):
             return False
         self._fill(unit, results)
         for key, before in held.touched.items():
@@ -131,10 +141,10 @@ class Trial:
         """Return what becomes of a job's node, as far as it is known now."""
         held = self._held
         row = held.rows.get(key)
-        path_bytes = 34 + len(key[0]) + len(self._where.parts)
+        step_bytes = len(self._where.root) + len(key[0]) + _PATH_BYTES + _STEP_BYTES
         if row is None:
-            fences = held.touched[key][1]
-            return Change(2 * path_bytes + 2 * _STEP_BYTES + len(fences) * (path_bytes + _STEP_BYTES))
+            old = self._there(key, ())
+            return Change((1 + len(old)) * step_bytes + len(key[0]) + _ENTRY_BYTES, old=old)
         job = row.job
         earlier = self._changes.get(key)
         created = row.seq > self._base
@@ -148,17 +158,29 @@ class Trial:
         fences = held.fences.get(key, ())
         for error in held.new_errors.get(key, ()):
             parts[layout.error(error.fence)] = codec.encode(error)
+        used = _beside(args, result, job.fence, fences)
+        parts = {part: content for part, content in parts.items() if part in used}
+        old = self._there(key, () if created else used)
         moving = codec.moving(job, fences)
         inside = None if args is codec.BESIDE else args
         body = codec.encode(
             codec.Body(codec.fixed(job, row.seq & replica.INDEX), moving, inside, None if result is codec.BESIDE else result)
         )
         delta = b"" if created else codec.encode(codec.Changed(*key, held.stamps.get(key, 0) + 1, moving))
-        size = path_bytes + _STEP_BYTES + len(body) + (len(body) if created else len(delta))
-        size += sum(path_bytes + _STEP_BYTES + len(part) for part in parts.values())
+        size = (1 + len(parts) + len(old)) * step_bytes + len(body) + sum(map(len, parts.values()))
+        if created:  # In the place of one that goes in the same transaction, maybe.
+            size += len(body) + step_bytes + len(key[0])
+        size += len(delta) + _ENTRY_BYTES
         if inside is not None and moving.state in model.TERMINAL:
             self._args[key] = inside
-        return Change(size, body, delta, created, row.seq, fences, parts)
+        return Change(size, body, delta, created, row.seq, parts, old)
+
+    def _there(self, key: Key, still: Collection[str]) -> list[str]:
+        """Return the nodes beside a job that are there, but for those that are used still."""
+        row, fences = self._before[key] if key in self._before else self._held.touched[key]
+        if row is None or row.seq > self._base:
+            return []
+        return [part for part in _beside(row.job.args, row.job.result, row.job.fence, fences) if part not in still]
 
     def _fetch(self, keys: Iterable[Key]) -> None:
         """Read the arguments that lie in the nodes of jobs and are not held, of all that will be written, at once."""
@@ -226,7 +248,7 @@ class Trial:
             if isinstance(result, seam.Claimed):
                 results[index] = seam.Claimed(self._filled(result.jobs))
                 if isinstance(op, seam.Claim):
-                    self.claimers[op.node] = None
+                    self.claims, self._held.spread.node = True, op.node
             elif isinstance(result, seam.Expired):
                 results[index] = seam.Expired(self._filled(result.jobs))
 
@@ -251,8 +273,8 @@ class Trial:
 
     # What it comes to
 
-    def steps(self, head_stamp: int, epoch: int, token: bytes, number: int) -> list[requests.Step]:
-        """Return the transaction; its last step makes the entry of the log."""
+    def steps(self, head_stamp: int, epoch: int, token: bytes, number: int, *, crowded: bool) -> list[requests.Step]:
+        """Return the transaction; its last step makes the entry of the log. See `codec.Entry`."""
         where, stamps = self._where, self._held.stamps
         steps = [requests.check(where.head, head_stamp)]
         steps += [requests.check(path, stamp) for path, stamp in self._checks.items()]
@@ -262,11 +284,10 @@ class Trial:
         for key, change in self._changes.items():
             stamp = stamps.get(key)
             path = where.job(key)
-            old = self._parts_before(key, change)
             if stamp is not None and (change.body is None or change.created):
                 steps.append(requests.delete(path, stamp))
                 removed.append(codec.encode(key))
-            steps += [requests.delete(where.part(key, part)) for part in old]
+            steps += [requests.delete(where.part(key, part)) for part in change.old]
             if change.body is None:
                 continue
             if change.created:
@@ -276,23 +297,14 @@ class Trial:
                 assert stamp is not None, "a job that is not new has a node"
                 steps.append(requests.write(path, change.body, stamp))
                 changed.append(change.delta)
-            used = _used(self._held.rows[key].job, change.fences)
-            steps += [requests.create(where.part(key, part), body) for part, body in change.parts.items() if part in used]
+            steps += [requests.create(where.part(key, part), content) for part, content in change.parts.items()]
         documents = [self._step_document(*at, steps) for at in self._documents]
         renewed = [each for node in self._nodes for each in self._step_renewed(node, steps)]
         created.sort()
-        entry = codec.entry(token, number, removed, [body for _, body in created], changed, documents, renewed)
+        bodies = [body for _, body in created]
+        entry = codec.entry(token, number, removed, bodies, changed, documents, renewed, crowded=crowded)
         steps.append(requests.create(where.next_entry(epoch), entry, sequential=True))
         return steps
-
-    def _parts_before(self, key: Key, change: Change) -> list[str]:
-        """Return the nodes beside a job that are there, and have to go."""
-        row, fences = self._before[key]
-        if row is None or row.seq > self._base:
-            return []
-        gone = change.body is None or change.created
-        still = set() if gone else _used(self._held.rows[key].job, change.fences)
-        return [part for part in _used(row.job, fences) if part not in still]
 
     def _step_document(self, domain: str, path: str, steps: list[requests.Step]) -> bytes:
         held = self._held
@@ -357,11 +369,11 @@ def content_bytes(unit: seam.Unit) -> int:
     return size
 
 
-def _used(job: model.Job, fences: tuple[int, ...]) -> list[str]:
+def _beside(args: bytes, result: bytes | None, fence: int, fences: tuple[int, ...]) -> list[str]:
     """Return the names of the nodes beside a job."""
-    parts = [layout.ARGS] if job.args is codec.BESIDE else []
-    if job.result is codec.BESIDE:
-        parts.append(layout.result(job.fence))
+    parts = [layout.ARGS] if args is codec.BESIDE else []
+    if result is codec.BESIDE:
+        parts.append(layout.result(fence))
     return parts + [layout.error(fence) for fence in fences]
 
 

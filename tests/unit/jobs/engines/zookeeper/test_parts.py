@@ -56,8 +56,11 @@ def test_shares_differ_and_end(monkeypatch):
     monkeypatch.setattr(replica.time, "monotonic", lambda: now)
     one, other = replica.Spread(), replica.Spread()
     assert one.share() is None
-    one.met(NODE, [OTHER])
-    other.met(OTHER, [NODE, OTHER])
+    one.begin([OTHER])
+    assert one.share() is None, "who claims nothing has no share"
+    one.node, other.node = NODE, OTHER
+    one.begin([OTHER])
+    other.begin([NODE, OTHER])
     assert (one.share(), other.share()) == ((2, 0), (2, 1))
     now = replica.SPREAD_SECONDS + 1
     assert one.share() is None
@@ -68,7 +71,8 @@ def test_who_spreads_takes_its_own_share_first_and_then_any():
     jobs = [job() for _ in range(40)]
     for made in jobs:
         held.write(made)
-    held.spread.met(NODE, [OTHER])
+    held.spread.node = NODE
+    held.spread.begin([OTHER])
     (bucket,) = held.ready.values()
     mine = held.first([bucket], 5)
     assert len(mine) == 5 and {item[-1][1][-1] % 2 for item in mine} == {0}
