@@ -249,7 +249,7 @@ def test_a_paused_queue_stands_still(cli):
 
 def test_nodes(cli):
     rows = cli("nodes").rows
-    assert sorted(row[1] for row in rows) == ["gateway", "registry", "worker"]
+    assert sorted(row[1] for row in rows) == ["domain-controller", "gateway", "registry", "worker"]
     worker = next(row for row in rows if row[1] == "worker")
     assert worker[8] == "4" and "demo.inspect" in worker[10]
     assert next(row for row in rows if row[1] == "gateway")[9].startswith("http://127.0.0.1:")

@@ -16,13 +16,14 @@ import pytest
 from callboard import errors
 from callboard.cli import exits
 from callboard.client import Client
+from callboard.jobs import engines, model
 from callboard.testing.engines import places, servers
 from callboard.testing.engines import zookeeper as zookeepers
 from tests.conftest import INSTALL
 from tests.faults import breaking, load
 from tests.faults.conftest import Measured
 from tests.faults.deployment import Deployment, boot
-from tests.faults.test_databases_shared import held_by, states
+from tests.faults.test_databases_shared import held_by
 
 LIMIT = 40
 """Jobs that are not finished, in a store as small as this."""
@@ -75,6 +76,16 @@ async def beside_leader(deployment: Deployment, apart: Apart, tmp_path: Path) ->
         apart.network.heal()
         await made.close()
         made.sweep()
+
+
+def states(url: str, ids: set[str]) -> set[model.State]:
+    """Return the states of some jobs, as the store has them."""
+    store = engines.open(url)
+    try:
+        found = store.get([("main", bytes.fromhex(id.replace("-", ""))) for id in ids])
+        return {job.state for job in found if job is not None}
+    finally:
+        store.close()
 
 
 @pytest.mark.parametrize("seconds", [pytest.param(0, id="short"), pytest.param(60, id="minute", marks=pytest.mark.long)])

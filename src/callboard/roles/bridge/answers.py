@@ -113,7 +113,7 @@ class Out:
         self._trying = False
 
     async def link(self) -> links.Link:
-        """Return an open link. Raises what `Link.open` raises."""
+        """Return an open link. Raises BrokerError."""
         async with self._turn:
             return await self._opened()
 
@@ -128,9 +128,15 @@ class Out:
             await link.send(destination, body, {**headers, "content-type": "application/json"})
         except errors.BrokerUnavailable as error:
             raise self._failed(error) from None
+        except errors.BrokerRefused:  # Of this word alone: the broker takes others.
+            self._succeeded()
+            raise
         finally:
             if tries:
                 self._trying = False
+        self._succeeded()
+
+    def _succeeded(self) -> None:
         if self._why:
             self._why = ""
             log.info("replies go out again", broker=feed.name(self._address))
@@ -147,7 +153,10 @@ class Out:
     async def _opened(self) -> links.Link:
         if self._link is None or not self._link.alive:
             made = self._make(self._address, self)
-            await made.open()
+            try:
+                await made.open()
+            except errors.InvalidSetting as error:  # The files of its certificates: they may be there again.
+                raise errors.BrokerUnavailable(error.message) from None
             self._link = made
         return self._link
 

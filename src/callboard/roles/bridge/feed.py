@@ -140,11 +140,8 @@ class Feed:
             try:
                 by = await self._out.link()
                 await link.dead_letter(delivery.message, reason, by)
-            except errors.BrokerRefused as error:
-                mend = f"give its user the right to write and make {links.DEAD_LETTERS}>"
-                self._refuse(link, delivery, f"{error.message}: {mend}")
             except errors.BrokerError as error:
-                if by is None or not by.alive:
+                if not isinstance(error, errors.BrokerRefused) and (by is None or not by.alive):
                     await asyncio.sleep(delays.failed())
                     continue
                 self._refuse(link, delivery, error.message)
@@ -212,6 +209,7 @@ class Feed:
         if subscribed is not None:
             window, meant = subscribed
             self._windows.closed(window)
+            self._told.look()
             self._complain(f"read:{meant.name}", error.message)
             again = asyncio.get_running_loop().call_later(REFUSED_SECONDS, self._again, meant.name)
             self._refused[meant.name] = again
@@ -241,6 +239,7 @@ class Feed:
                 window, _ = self._by_id.pop(id)
                 self.ack(self._windows.closed(window))
                 self._link.unsubscribe(id)
+                self._told.look()  # No slot is kept for what would have come.
 
     def _forget(self) -> None:
         """The connection is gone, and with it all that was not acknowledged."""

@@ -215,6 +215,7 @@ class Intake:
                     self._unsure.append(job)
                 else:
                     self._door.let(job)
+        self.look()
 
     def _note(
         self, deliveries: list[Delivery], puts: list[tuple[model.Job, int]], results: Sequence[seam.Result]
@@ -336,6 +337,7 @@ class Intake:
             if job.key not in mine:
                 self._door.let(job)
         self._door.begin(ours)
+        self.look()
 
     def _is_back(self) -> None:
         self._delays.succeeded()

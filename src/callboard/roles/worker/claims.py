@@ -181,17 +181,21 @@ class Claims:
         except Exception as error:
             self._ended[:0] = ended
             self._unsure = bool(takes)
-            self.asked = NOTHING
+            self._ask_nothing(takes)
             await self._stay_away(error)
             return
         if takes:
             self._learn(limits, jobs, heard)
         self.begin(jobs)
-        self.asked = NOTHING
+        self._ask_nothing(takes)
         self._note(ended, results)
         if self._words:
             await self._say(ended, results)
         self._is_back()
+
+    def _ask_nothing(self, takes: tuple[seam.Take, ...]) -> None:
+        """The slots that a claim could fill are those of whoever brings jobs again, also when it failed."""
+        self.asked = NOTHING
         if takes and self.door is not None:
             self.door.freed()
 
@@ -333,7 +337,7 @@ class Claims:
         if self._closing and not self._runs.running:
             self._quiet.set()
         self._bell = bell = loop.create_future()
-        polls = bool(self._sources) and not self._closing and self._limits.short > 0
+        polls = bool(self._sources) and not self._closing and self._runs.limits.short > 0
         timer = loop.call_at(self._looked + self._poll_seconds, self.ring) if polls else None
         try:
             await bell

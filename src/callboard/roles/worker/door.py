@@ -113,15 +113,16 @@ class Door:
         return True
 
     def let(self, job: model.Job) -> None:
-        """Give a slot back that `hold` took."""
+        """Give a slot back that `hold` took: the store's jobs may have been waiting for it."""
         self._runs.let(self.expected.pop(job.key))
+        self._claims.ring()
 
     def begin(self, jobs: Iterable[model.Job]) -> None:
         """Run jobs that have a slot and are the node's own in the store; once closed, hand them back."""
         begun = list(jobs)
         self._begun += len(begun)
         for job in begun:
-            self.let(job)
+            self._runs.let(self.expected.pop(job.key))
             if self.open:
                 self._brought.add((*job.key, job.fence))
         self._claims.begin(begun)

@@ -37,7 +37,9 @@ class Ground:
         sweep(top)
         self.directory = Path(tempfile.mkdtemp(prefix="run-", dir=top))
         _let_through(self.directory)
-        (self.directory / _OWNER).write_bytes(_encode(processes.this()))
+        new = self.directory / f"{_OWNER}.new"
+        new.write_bytes(_encode(processes.this()))
+        new.rename(self.directory / _OWNER)  # Whoever sweeps meanwhile finds it whole or not at all.
         command = [sys.executable, "-m", "callboard.testing.engines.keeper", str(self.directory)]
         self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
@@ -101,12 +103,14 @@ def clear(directory: Path) -> None:
 def sweep(top: Path) -> None:
     """Clear the runs whose owner has ended."""
     for directory in top.glob("run-*"):
+        if not (directory / _OWNER).exists():
+            continue  # It is just being made.
         owner = _read(directory / _OWNER)
         pidfd = None if owner is None else processes.opened(owner)
-        if pidfd is not None:
-            os.close(pidfd)
-        elif (directory / _OWNER).exists():  # One without an owner is just being made.
+        if pidfd is None:
             clear(directory)
+        else:
+            os.close(pidfd)
 
 
 def _read(path: Path) -> processes.Process | None:

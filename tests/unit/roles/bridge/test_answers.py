@@ -136,6 +136,36 @@ async def test_a_login_that_is_refused_is_no_word_s_fault_and_a_destination_that
         await made.say(job, TO)
 
 
+async def test_a_destination_that_is_refused_shows_that_words_go_out_again(
+    made: bridge.Answers, links: Links, job: model.Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links.unsent = errors.BrokerUnavailable("full")
+    with pytest.raises(errors.BrokerUnavailable):
+        await made.say(job, TO)
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now + 20)
+    links.unsent = errors.BrokerRefused("no right to write there")
+    with pytest.raises(errors.BrokerRefused):
+        await made.say(job, TO)
+    links.unsent = None
+    links.moment.clear()
+    both = asyncio.gather(made.say(job, TO), made.say(job, TO))
+    await asyncio.sleep(0)
+    links.moment.set()
+    await both
+    assert made.sent == 2
+
+
+async def test_certificates_that_cannot_be_read_are_waited_for(made: bridge.Answers, links: Links, job: model.Job) -> None:
+    links.unopened = errors.InvalidSetting("certificates cannot be read from ca.pem")
+    with pytest.raises(errors.BrokerUnavailable, match="cannot be read"):
+        await made.out(BROKER).link()
+    with pytest.raises(errors.BrokerUnavailable, match="cannot be read") as told:
+        await made.say(job, TO)
+    assert told.value.data["pause"]
+
+
 def test_a_broker_is_named_once(links: Links) -> None:
     named = [address.parsed(f"activemq://{hosts}") for hosts in ("a:1,b:2", "b:2,a:1")]
     with pytest.raises(errors.InvalidSetting, match="a:1,b:2 twice"):

@@ -80,11 +80,15 @@ class Feed:
         self.opened = 0
         self.window: Any = None
         self.windows: Any = None
+        self.letters = asyncio.Event()
+        """Letters to the dead wait for it."""
+        self.letters.set()
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         self.acked += deliveries
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        await self.letters.wait()
         self.aside.append((delivery.message.id, reason))
         delivery.window.gone()
 
@@ -167,6 +171,21 @@ async def test_jobs_of_which_nothing_is_known_keep_their_slots_until_it_is(yard:
     assert len(yard.claims.begun) == 2
     assert not yard.door.expected
     assert yard.free == SLOTS
+
+
+async def test_the_slot_of_a_job_that_is_too_large_is_another_message_s_at_once(yard: Yard, eventually: Any) -> None:
+    for _ in range(SLOTS - 1):
+        yard.runs.hold(model.Lane.SHORT)
+    yard.arrive(*({"n": n} for n in range(SLOTS - 1)))
+    await eventually(lambda: len(yard.feed.window.stored) == SLOTS - 1)
+    assert not yard.feed.acked
+    letters = asyncio.Event()
+    yard.feed.letters = letters
+    yard.store.fails = lambda jobs: errors.TooLarge("over what this store takes")
+    yard.arrive({"n": SLOTS, "text": "big"})
+    await eventually(lambda: len(yard.feed.acked) == 1)
+    assert not yard.feed.aside
+    letters.set()
 
 
 async def test_messages_are_stored_in_commits_of_a_bounded_size(yard: Yard, eventually: Any, monkeypatch: Any) -> None:
