@@ -34,7 +34,7 @@ def boot() -> int:
 
 
 def noted(held: offices.Offices[Any], domain: str, epoch: int) -> int:
-    """Decide as ever; write down what our own service did. Whoever is frozen after `boot` asks the clock again when it goes on."""
+    """Decide as ever; write down what our service did. Whoever is frozen after `boot` asks the clock again when it goes on."""
     if held._label != "billing":
         return admit(held, domain, epoch)
     at = boot()
