@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+import structlog
 
 from callboard.testing.engines import activemq as activemqs
 from callboard.testing.engines import galera as galeras
@@ -51,6 +53,17 @@ async def _value(condition: Callable[[], object]) -> object:
 def eventually() -> Eventually:
     """Poll a condition (sync or async) with a deadline: `await eventually(lambda: done, 5)`."""
     return _eventually
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """What a command sets up for its own process ends with the test: its stream is the test's."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
 
 
 @pytest.fixture

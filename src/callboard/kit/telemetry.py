@@ -55,7 +55,7 @@ class _Lenient:
         self._stream = stream
 
     def write(self, text: str) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it was closed.
             self._stream.write(text)
 
     def flush(self) -> None:
