@@ -84,7 +84,7 @@ class Form(msgspec.Struct, frozen=True):
         elif ":" in text:
             name, _, port = text.partition(":")
         if not name:
-            raise self.wrong("a host is missing, '' is not HOST or HOST:PORT (servers are reached over TCP, not by a socket file)")
+            raise self.wrong("a host is missing, '' is not HOST or HOST:PORT (servers listen on TCP: no socket file)")
         if _STRANGE.search(name):
             raise self.wrong(f"{name!r:.80} is not HOST or HOST:PORT (servers are reached over TCP, not by a socket file)")
         if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
