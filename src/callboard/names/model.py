@@ -29,8 +29,14 @@ ACTIVE: Final = "active"
 
 ROSTERS: Final = "rosters"
 """Folder of one lasting entry an agent: `rosters/<its own id>`, a `Roster`."""
+SERVERS: Final = "servers"
+"""Folder of one entry an agent: `servers/<incarnation of its agent>`, a `ServerFacts`."""
+WISHES: Final = "wishes"
+"""Folder of what operators want of servers and nodes, lasting: `wishes/server.<name>`, `wishes/node.<incarnation>`, a `Wish`."""
 DOMAIN_CONTROLLER: Final = "domain-controller"
 """Label of the domain controllers."""
+SITE_CONTROLLER: Final = "site-controller"
+"""Label of the site controllers; the office's group is the site."""
 
 Active = Literal["one", "all"]
 _INCARNATION = re.compile("[0-9a-f]{32}")
@@ -86,6 +92,41 @@ class Roster(msgspec.Struct, frozen=True):
     """The agent's session in coordination: as long as it lives, its nodes are its business alone."""
     nodes: tuple[str, ...]
     """Incarnations: nodes that live, and the dead whose claims are not ended yet."""
+
+
+class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent says of its server, as long as it lives."""
+
+    agent: str
+    """Incarnation of the agent: where its wire is reached, if it has one."""
+    server: str = ""
+    """Name of the server, as in its certificate; empty on one machine."""
+    site: str = ""
+    host: str = ""
+    port: int = 0
+    """Where the agents of other servers reach it; 0: it has no wire."""
+    software: str = ""
+    """Version of the program."""
+    file: int = 0
+    """Version of the cluster's file that it was started from; 0: it was started from none."""
+    state: Literal["serving", "draining", "drained"] = "serving"
+    """Whether its nodes take work, are coming to their end because somebody wished it, or have ended for that."""
+
+    @property
+    def address(self) -> network.Address:
+        return network.Address(self.agent, self.host, self.port, self.server)
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator wants of a server or a node; whoever answers for it brings it about, also after a restart."""
+
+    what: Literal["drain", "renew"]
+    """*drain*: nothing of it takes work any more, and it ends; a node is replaced, a server stays empty until the wish is taken
+    back. *renew*: the agent starts itself anew from its file, and replaces its nodes one after another."""
+    at: int
+    """When it was wished, in microseconds of UTC, by the clock of whoever heard it."""
+    by: str = ""
+    """The id of the key that it was wished with."""
 
 
 class Offer(msgspec.Struct, frozen=True):

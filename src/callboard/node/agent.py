@@ -20,7 +20,7 @@ import structlog
 import uvloop
 
 from callboard import errors
-from callboard.coordination import sessions
+from callboard.coordination import presence, sessions
 from callboard.jobs import engines, hub_hints, maintenance, model, queue
 from callboard.jobs.engines.sqlite import files as sqlite_files
 from callboard.kit import clock, lifecycle, uuid7
@@ -36,6 +36,7 @@ from callboard.node import (
     obituaries,
     processes,
     rosters,
+    server_entry,
     shutdown,
     survivors,
 )
@@ -97,7 +98,11 @@ class Agent(lifecycle.Lifecycle):
         self._watch_lock()
         store = await self._open_store()
         self._expiry = await self._entered(maintenance.Expiry(store, self._expired))
-        coordination = await self._entered(joining.late(self._settings, f"agent-{uuid7.make(self._clock.now()).hex()}"))
+        incarnation = uuid7.make(self._clock.now()).hex()
+        coordination = await self._entered(joining.late(self._settings, f"agent-{incarnation}"))
+        present = await self._entered(presence.Presence(coordination, self._clock, incarnation=incarnation))
+        server = self._settings.wire.server or ""
+        await self._entered(server_entry.ServerEntry(present, server=server, site=self._settings.site))
         self._obituaries = await self._entered(obituaries.Obituaries(coordination))
         self._rosters = await self._entered(rosters.Rosters(coordination))
         offices = await self._entered(held.Held(coordination, groups.Groups.parse(self._settings.service.groups)))
