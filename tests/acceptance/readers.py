@@ -22,7 +22,7 @@ from callboard.databases import sockets
 from callboard.testing.engines import galera, ground, haproxy, mariadb, postgresql, servers
 
 HOWTO = Path(__file__).parents[2] / "docs/howto/engines"
-DEADLINE_SECONDS = 60
+DEADLINE_SECONDS = 180
 GATEWAY = 8321
 _BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LEFT_OUT = re.compile(r"^(sudo apt-get|pip) install.*$", re.MULTILINE)

@@ -8,6 +8,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 
 import msgspec
 import pytest
@@ -18,6 +19,12 @@ from callboard.cli.demo import deployment
 pytestmark = pytest.mark.xdist_group("cli")
 
 NOWHERE = "01a20144-0a9f-7614-951d-f4dc0136f3c6"
+SERVERS = {
+    "mariadb": lambda server: server.database(),
+    "postgresql": lambda server: server.database(),
+    "zookeeper": lambda ensemble: ensemble.url(f"/cli-{time.time_ns()}"),
+}
+"""A store of its own on each server that is started once, by name."""
 
 
 class Ran(msgspec.Struct, frozen=True):
@@ -38,10 +45,10 @@ class Ran(msgspec.Struct, frozen=True):
 
 @pytest.fixture(
     scope="module",
-    params=["sqlite", *(pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("mariadb", "postgresql"))],
+    params=["sqlite", *(pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SERVERS)],
 )
 def place(request):
-    store = None if request.param == "sqlite" else request.getfixturevalue(f"private_{request.param}").database()
+    store = None if request.param == "sqlite" else SERVERS[request.param](request.getfixturevalue(f"private_{request.param}"))
     with deployment.running(gateways=1, workers=1, slots=4, store=store) as running:
         yield running
 
@@ -249,7 +256,7 @@ def test_a_paused_queue_stands_still(cli):
 
 def test_nodes(cli):
     rows = cli("nodes").rows
-    assert sorted(row[1] for row in rows) == ["domain-controller", "gateway", "registry", "worker"]
+    assert sorted(row[1] for row in rows) == ["domain-controller", "gateway", "registry", "site-controller", "worker"]
     worker = next(row for row in rows if row[1] == "worker")
     assert worker[8] == "4" and "demo.inspect" in worker[10]
     assert next(row for row in rows if row[1] == "gateway")[9].startswith("http://127.0.0.1:")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 
 import msgspec
+import structlog
 
 from callboard import errors
 from callboard.jobs import engine as seam
@@ -178,6 +179,7 @@ def _boot() -> int:
 
 
 def main(url: str, node: str, seconds: float, seed: int, others: Sequence[str], ids: Sequence[bytes]) -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     made = Contestant(url, node, others, ids, seed)
     print("ready", flush=True)
     sys.stdin.readline()

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import re
 import socket
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -24,6 +25,7 @@ _WORD_SECONDS: Final = 1.0
 _LONG_SECONDS: Final = 15.0
 """A session that is granted so much makes a frozen server noticed late: a third of it."""
 _SPARE_BYTES: Final = 200
+_TRIES: Final = 3
 _NEVER: Final = 2**31 - 1
 """A version that no node has."""
 
@@ -65,9 +67,7 @@ def _servers(of: address.Address) -> list[Finding]:
 
 def _version(asked: client.Client, of: address.Address) -> list[Finding]:
     """Reads of many nodes came with 3.6; the number itself is told only where `srvr` may be asked, in clear."""
-    try:
-        asked.read([of.root])
-    except client.Interrupted:
+    if _cut(lambda: asked.read([of.root])):
         return [("unfit", "the servers are older than 3.6", "install ZooKeeper 3.6 or later")]
     said = "" if of.tls else next(filter(None, (_word(host) for host in of.hosts)), "")
     version = re.search(r"version: (\d+)\.(\d+)\.\d+", said)
@@ -109,12 +109,19 @@ def _rights(asked: client.Client, root: str) -> list[Finding]:
 def _size(asked: client.Client, root: str) -> list[Finding]:
     """Send a request of the size that the store counts on, and fail."""
     steps = [requests.check(root, _NEVER), requests.create(root, bytes(requests.MOST_BYTES - 2 * len(root) - _SPARE_BYTES))]
-    try:
-        asked.commit(steps)
-    except client.Interrupted:
+    if _cut(lambda: asked.commit(steps)):
         mend = "set jute.maxbuffer to 1048575 or more, on all servers"
         return [("unfit", f"the servers do not take requests of {requests.MOST_BYTES} bytes", mend)]
     return [("fit", f"takes requests of {requests.MOST_BYTES} bytes", "")]
+
+
+def _cut(ask: Callable[[], object]) -> bool:
+    """Whether the servers cut the connection whenever they are asked that: once, it may have been for another reason."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(client.Interrupted):
+            ask()
+            return False
+    return True
 
 
 def _open(asked: client.Client, of: address.Address) -> list[Finding]:

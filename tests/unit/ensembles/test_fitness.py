@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from callboard import ensembles, errors
-from callboard.ensembles import fitness
+from callboard.ensembles import client, fitness
 
 
 @pytest.mark.parametrize(("number", "level"), [((3, 5), "unfit"), ((3, 6), "fit"), ((3, 10), "fit"), ((4, 0), "fit")])
@@ -19,3 +19,16 @@ def test_what_is_near():
 def test_a_url_that_says_nothing():
     with pytest.raises(errors.InvalidSetting, match="no option"):
         ensembles.check("zookeeper://h?backlog=3")
+
+
+@pytest.mark.parametrize(("cuts", "level"), [(0, "fit"), (1, "fit"), (1000, "unfit")])
+def test_one_cut_does_not_make_requests_too_large(cuts, level):
+    class Asked:
+        def commit(self, steps):
+            nonlocal cuts
+            cuts -= 1
+            if cuts >= 0:
+                raise client.Interrupted("cut")
+
+    ((found, _, _),) = fitness._size(Asked(), "/callboard")
+    assert found == level
