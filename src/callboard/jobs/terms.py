@@ -43,6 +43,11 @@ class Term(msgspec.Struct, frozen=True):
         return (engine.Require(grammar.ROOT_DOMAIN, path(self.scope), self.number),)
 
 
+def scope(site: str, group: str) -> str:
+    """Return the scope of a group's office at a site. Sites that share a store have controllers of their own."""
+    return f"{site}/{group}"
+
+
 def path(scope: str) -> str:
     """Return where the term of a scope is kept."""
     return FOLDER + scope

@@ -20,9 +20,9 @@ async def ensure(store: queue.Queue, given: Settings) -> str | None:
     before = layout.read_local(place.local)
     made = await keys.ensure_admin(store)
     if made is None and not await _of_this(store, before.key if before else None):
-        # There are admin keys, but the one for this directory is lost, and nobody can read it back from its hash; or it is of the
-        # store that was used here before.
-        _, _, made = await keys.create(store, "local commands", [keys.ADMIN], grammar.DEFAULT_DOMAIN)
+        # There are admin keys, but none of them for this directory: another server's was first; or the one for it is lost, and
+        # nobody can read it back from its hash; or it is of the store that was used here before.
+        _, _, made = await keys.create(store, "local commands", [keys.ADMIN], grammar.ROOT_DOMAIN)
     key = made or (before.key if before else None)
     try:
         files.write_private(place.local, msgspec.json.encode(layout.LocalAccess(given.gateway.urls, key)), durable=True)

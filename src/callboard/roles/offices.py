@@ -7,13 +7,14 @@ ends the work before the office is given up. Named services and domain controlle
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 import structlog
 
 from callboard import errors
+from callboard.coordination import presence
 from callboard.kit import clock
 from callboard.names import groups, model
 from callboard.rpc import network
@@ -26,40 +27,10 @@ MAX_DOMAINS: Final = 100_000
 log = structlog.get_logger()
 
 
-class Standing(Protocol):
-    """One candidacy; see `coordination.presence`."""
-
-    @property
-    def epoch(self) -> int: ...
-
-    def accepts(self, now_boot_ns: int) -> bool: ...
-
-    def resign(self, why: str) -> None: ...
-
-    async def withdraw(self) -> None: ...
-
-
-class Stands(Protocol):
-    """Who knows how to stand for an office: a `coordination.presence.Presence`."""
-
-    def stand(
-        self,
-        label: str,
-        group: str,
-        order: int,
-        body: bytes,
-        *,
-        preempt: bool,
-        taken: Callable[[int], Awaitable[None]],
-        left: Callable[[], Awaitable[None]],
-    ) -> Standing:
-        """Await `taken(epoch)` when the office is taken, `left()` before it is given up, or once it is lost."""
-
-
 class Candidacy(msgspec.Struct, frozen=True, kw_only=True):
     """How a node stands for offices."""
 
-    presence: Stands
+    presence: presence.Presence
     groups: groups.Groups
     """Which group a domain belongs to."""
     stands_for: Sequence[str]
@@ -112,7 +83,7 @@ class Seat(Generic[W]):
         self.epoch = 0
         """The epoch under which `work` is done; 0 while it is not."""
         self.work: W | None = None
-        self.standing: Standing | None = None
+        self.standing: presence.Standing | None = None
 
     def serves(self, now_boot_ns: int) -> bool:
         """Tell whether new requests are taken, and whether the work may go on."""

@@ -8,6 +8,7 @@ from callboard import errors, settings
 from callboard.jobs import queue as queues
 from callboard.jobs.engines import memory
 from callboard.node import access, layout
+from callboard.roles.gateway import keys
 
 
 @pytest.fixture
@@ -42,6 +43,16 @@ async def test_a_lost_key_is_made_again(queue, given):
     layout.Layout(given.directory).local.unlink()
     second = await access.ensure(queue, given)
     assert second not in (None, first) and local(given).key == second
+
+
+async def test_every_server_has_a_key_that_reaches_all_domains(queue, given, tmp_path):
+    """The commands on the second server do what they do on the first."""
+    await access.ensure(queue, given)
+    other = settings.load(flags={"data": str(tmp_path / "other")})
+    layout.Layout(other.directory).prepare()
+    await access.ensure(queue, other)
+    first, second = [record for _, record in await keys.listed(queue)]
+    assert (first.scopes, first.domain) == (second.scopes, second.domain)
 
 
 async def test_a_key_of_another_store_is_replaced(queue, given):

@@ -15,7 +15,7 @@ from callboard.jobs import maintenance, queue, terms
 from callboard.kit import backoff, clock
 from callboard.names import groups, model
 from callboard.roles import offices
-from callboard.roles.domain_controller import rescue, silence
+from callboard.roles.domain_controller import looks, rescue
 from callboard.rpc import network
 from callboard.settings import RetentionSettings
 
@@ -35,7 +35,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     """The name of a node's session in coordination."""
     address: Callable[[], network.Address]
     site: str
-    lease_seconds: float
+    looks: looks.Looks
     retention: RetentionSettings
 
 
@@ -55,11 +55,6 @@ class Duty:
         """Jobs that were given back under this office."""
         return 0 if self._rescue is None else self._rescue.rescued
 
-    @property
-    def stalled(self) -> bool:
-        """Whether it cannot reach the store, for longer than such things take."""
-        return self._rescue is not None and self._rescue.stalled()
-
     async def start(self) -> None:
         """Take the term, however long the store is away, and begin."""
         term = await self._term()
@@ -78,7 +73,7 @@ class Duty:
             given.session,
             given.clock,
             given.session_of,
-            silence.Limits(lease_seconds=given.lease_seconds),
+            given.looks,
             rescue.Office(self._check(), term.guards, self._superseded),
         )
         await self._maintenance.start()
@@ -93,13 +88,13 @@ class Duty:
     async def _term(self) -> terms.Term:
         delays = backoff.Backoff(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS)
         here, given = self._needs.address(), self._needs
-        told = False
+        scope, told = terms.scope(given.site, self._seat.group), False
         while True:
             holder = terms.Holder(
                 incarnation=here.incarnation, epoch=self._epoch, server=here.server, site=given.site, at=given.queue.clock.now()
             )
             try:
-                return await terms.take(given.queue, self._seat.group, holder)
+                return await terms.take(given.queue, scope, holder)
             except errors.StoreError as error:
                 if not told:
                     log.warning("the office waits for the store", group=self._seat.group, code=error.code, why=error.message)

@@ -11,7 +11,7 @@ from callboard.jobs import queue
 from callboard.kit import clock
 from callboard.names import model
 from callboard.roles import offices, role
-from callboard.roles.domain_controller import duty
+from callboard.roles.domain_controller import duty, looks, silence
 from callboard.settings import RetentionSettings
 
 
@@ -35,6 +35,9 @@ class DomainController(role.Role):
         retention: RetentionSettings,
     ) -> None:
         super().__init__()
+        limits = silence.Limits(lease_seconds=lease_seconds)
+        self._candidate = bool(candidacy.stands_for)
+        self._looks = looks.Looks(queue, session, clock, lambda: bytes.fromhex(candidacy.address().incarnation), limits)
         self._needs = duty.Needs(
             queue=queue,
             session=session,
@@ -43,7 +46,7 @@ class DomainController(role.Role):
             session_of=session_of,
             address=candidacy.address,
             site=candidacy.site,
-            lease_seconds=lease_seconds,
+            looks=self._looks,
             retention=retention,
         )
         self._offices = offices.Offices(self.name, candidacy, clock, self._made)
@@ -56,7 +59,7 @@ class DomainController(role.Role):
         """As every office, and not while the store is out of reach: registries depose a holder that does not serve for a minute,
         so that one who is cut off from the store alone makes room."""
         own = self._offices.admit(domain, epoch)
-        if self._offices.work(domain).stalled:
+        if self._looks.stalled():
             raise errors.NotActive(f"{self.name} of {domain} cannot reach the store from this node: try again", ran="no")
         return own
 
@@ -67,6 +70,9 @@ class DomainController(role.Role):
         return {**await super().ping(), "rescued": sum(work.rescued for work in self._offices.works)}
 
     async def _start(self) -> None:
+        """Looks begin with the candidacy: whoever takes office, after however many, knows the ages already."""
+        if self._candidate:
+            await self._looks.start()
         await self._offices.start()
 
     async def _drain(self, grace_seconds: float) -> None:
@@ -74,6 +80,7 @@ class DomainController(role.Role):
 
     async def _stop(self) -> None:
         await self._offices.end(0)
+        await self._looks.stop()
 
     def _made(self, seat: offices.Seat[duty.Duty], epoch: int) -> duty.Duty:
         return duty.Duty(self._needs, seat, epoch)

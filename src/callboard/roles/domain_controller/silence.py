@@ -1,9 +1,13 @@
 """Which servers are silent: a judgement of what was seen again and again. Pure; times are nanoseconds of CLOCK_BOOTTIME.
 
 A node's claims may be ended by somebody who has never met it only when nobody can answer for it any more: the agents that list
-it are gone from coordination, it is gone itself, and its claims have not been renewed. All of that must have been so for the
-lease, on the observer's own clock, in one series of looks without a gap. A look that failed, or that came late, is a gap: the
-store, coordination or the observer itself was held up, and what it did not see may be its own fault.
+it are gone from coordination and so is it, as coordination says now; and its claims have not been renewed for the lease, on the
+observer's own clock, in one series of looks at the store without a gap. The age of a renewal counts from the first look that saw
+it, whoever was in coordination then: what coordination needs to find a server gone and the lease pass at the same time.
+
+A gap is what may hide the renewals of a node that lives. Looks that failed or came late are one: the store, coordination or the
+observer itself was held up. So is a look at which somebody is overdue and nothing shows that the store takes writes: there are
+stores that answer questions and take no renewals, from anybody.
 
 A node that no agent of the site lists is unknown, and never silent: it belongs to another site, or to a user's own program.
 """
@@ -19,30 +23,45 @@ NS: Final = 1_000_000_000
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How long is long."""
+    """How long is long. All in nanoseconds, but for the lease as it is set."""
 
     lease_seconds: float
-    gap_seconds: float = 2.5
-    """Between the ends of two looks: when it took longer, the count starts again."""
+
+    @property
+    def lease(self) -> int:
+        return round(self.lease_seconds * NS)
+
+    @property
+    def patience(self) -> int:
+        """Between two looks that belong together, and until a renewal is overdue: half the lease. A node renews once a second;
+        one that was held up as long as nobody noticed, or began again when an outage was over, is heard within the lease."""
+        return self.lease // 2
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """What one look saw. It may have seen each part at any time between `began` and `ended`."""
+    """What one look at the store saw. It may have seen it at any time between `began` and `ended`."""
 
     began: int
     ended: int
-    living: Collection[str]
-    """Nodes that have a session in coordination."""
-    answered: Collection[str]
-    """Nodes that an agent with a session lists."""
-    listed: Collection[str]
-    """Nodes that any agent lists."""
     renewed: Mapping[str, int]
     """When each node that has claims renewed them last, by the store."""
+    wrote: bool = False
+    """Whether the store has taken a write of the observer's own meanwhile."""
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is in coordination."""
+
+    living: Collection[str] = frozenset()
+    """Nodes that have a session."""
+    answered: Collection[str] = frozenset()
+    """Nodes that an agent with a session lists."""
+    listed: Collection[str] = frozenset()
+    """Nodes that any agent lists."""
 
 
 class Quiet(msgspec.Struct, frozen=True):
-    """A node that has not been heard of: since when, and what its last renewal was."""
+    """A node's last renewal, and the end of the first look in the series that saw it."""
 
     since: int
     renewed_at: int
@@ -52,31 +71,42 @@ class Record(msgspec.Struct, frozen=True):
     """What the looks so far came to."""
 
     looked: int = 0
-    """When the last one ended; 0: there is none."""
+    """When the last one began; 0: there is none."""
     quiet: Mapping[str, Quiet] = {}
+    """Every node that has claims."""
+
+
+def doubtful(record: Record, look: Look, limits: Limits) -> bool:
+    """Tell whether a look needs a write beside it: somebody is overdue, and no renewal, claim or end of one has come to the
+    store since the look before."""
+    still = {node: quiet.renewed_at for node, quiet in record.quiet.items()} == look.renewed
+    return still and any(look.began - quiet.since >= limits.patience for quiet in record.quiet.values())
 
 
 def after(record: Record, look: Look, limits: Limits) -> Record:
     """Return the record with one more look in it."""
-    gap = not record.looked or look.ended - record.looked > limits.gap_seconds * NS
+    late = not record.looked or look.ended - record.looked > limits.patience
+    gap = late or (doubtful(record, look, limits) and not look.wrote)
     before: Mapping[str, Quiet] = {} if gap else record.quiet
     quiet = {}
-    for node in look.listed:
-        renewed_at = look.renewed.get(node)
-        if renewed_at is None or node in look.living or node in look.answered:
-            continue
+    for node, renewed_at in look.renewed.items():
         known = before.get(node)
         same = known is not None and known.renewed_at == renewed_at
         quiet[node] = known if known is not None and same else Quiet(look.ended, renewed_at)
-    return Record(look.ended, quiet)
+    return Record(look.began, quiet)
 
 
-def silent(record: Record, look: Look, limits: Limits) -> Sequence[str]:
-    """Return the nodes that were quiet for the lease when the record's last look, this one, began."""
-    return sorted(node for node, quiet in record.quiet.items() if look.began - quiet.since >= limits.lease_seconds * NS)
+def ripe(record: Record, limits: Limits) -> frozenset[str]:
+    """Return the nodes that had not renewed for the lease when the record's last look began."""
+    return frozenset(node for node, quiet in record.quiet.items() if record.looked - quiet.since >= limits.lease)
+
+
+def silent(ripe: Collection[str], presence: Presence) -> Sequence[str]:
+    """Return those of some nodes that nobody in coordination answers for."""
+    return sorted(node for node in ripe if node in presence.listed and node not in {*presence.living, *presence.answered})
 
 
 def ripe_at(record: Record, limits: Limits) -> int | None:
-    """Return when the first quiet node will have been so for the lease; None: there is none."""
-    first = min((quiet.since for quiet in record.quiet.values()), default=None)
-    return None if first is None else first + round(limits.lease_seconds * NS)
+    """Return when the next node will not have renewed for the lease; None: there is none, or all have had their time."""
+    coming = (quiet.since + limits.lease for quiet in record.quiet.values())
+    return min((at for at in coming if at > record.looked), default=None)

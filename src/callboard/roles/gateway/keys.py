@@ -7,6 +7,7 @@ record. The gateway's edge asks a `Keyring` at every request; the agent calls `e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -113,14 +114,17 @@ async def listed(queue: queues.Queue) -> list[tuple[str, Record]]:
 
 async def revoke(queue: queues.Queue, grant: Grant, key_id: str) -> Record:
     """Revoke a key for good; twice is the same. Raises NotFound for one that is unknown or out of the grant's reach."""
-    document = await queue.document(_DOMAIN, PREFIX + key_id)
-    record = _decoder.decode(document.body) if document.body else None
-    if record is None or not grammar.inside(record.domain, grant.domain):
-        raise errors.NotFound(f"there is no key {key_id!r:.40}: list the keys to see their ids")
-    if record.revoked_at is None:
+    while True:
+        document = await queue.document(_DOMAIN, PREFIX + key_id)
+        record = _decoder.decode(document.body) if document.body else None
+        if record is None or not grammar.inside(record.domain, grant.domain):
+            raise errors.NotFound(f"there is no key {key_id!r:.40}: list the keys to see their ids")
+        if record.revoked_at is not None:
+            return record
         record = msgspec.structs.replace(record, revoked_at=queue.clock.now())
-        await queue.put_document(_DOMAIN, PREFIX + key_id, document.version, _encode(record))
-    return record
+        with contextlib.suppress(errors.DocumentConflict):  # Another gateway was faster: what it wrote counts.
+            await queue.put_document(_DOMAIN, PREFIX + key_id, document.version, _encode(record))
+            return record
 
 
 def check_scopes(scopes: Iterable[str]) -> tuple[str, ...]:

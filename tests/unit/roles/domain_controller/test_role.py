@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,6 +22,7 @@ from callboard.rpc import network
 from callboard.settings import RetentionSettings
 
 WORKER = b"w" * 16
+SITE = "here"
 LEASE = 0.5
 SECONDS = 0.5
 """Of a session: as short as a busy machine lets it be."""
@@ -33,7 +35,8 @@ def session_of(incarnation):
 class Controller:
     """One that stands for every group."""
 
-    def __init__(self, town, incarnation, order):
+    def __init__(self, town, incarnation, order, lease):
+        self.lease = lease
         self.town = town
         self.incarnation = incarnation
         self.order = order
@@ -49,6 +52,7 @@ class Controller:
             order=self.order,
             preempt=False,
             address=lambda: network.Address(self.incarnation, "127.0.0.1", 1),
+            site=SITE,
         )
         self.role = domain_controller.DomainController(
             self.town.queue,
@@ -56,7 +60,7 @@ class Controller:
             candidacy,
             self.town.clock,
             session_of=session_of,
-            lease_seconds=LEASE,
+            lease_seconds=self.lease,
             retention=RetentionSettings(),
         )
         await self.role.start()
@@ -75,7 +79,10 @@ class Town:
         self.groups = grouping
         self.site = coordination.Site()
         self.coordination = coordination.MemoryEngine(self.site, session_seconds=SECONDS)
-        self.queue = queues.Queue(memory.open("memory:"), clock=self.clock)
+        store: Any = memory.open("memory:")
+        self.apply = store.apply
+        store.apply = lambda units: self.apply(units)
+        self.queue = queues.Queue(store, clock=self.clock)
         self.controllers = []
 
     async def open(self):
@@ -91,9 +98,9 @@ class Town:
             await session.close()
         await self.queue.stop()
 
-    async def stand(self, count=1):
+    async def stand(self, count=1, lease=LEASE):
         for _ in range(count):
-            made = Controller(self, f"{len(self.controllers):032x}", len(self.controllers))
+            made = Controller(self, f"{len(self.controllers):032x}", len(self.controllers), lease)
             self.controllers.append(made)
             await made.start()
         return self.controllers
@@ -102,13 +109,13 @@ class Town:
         body = msgspec.json.encode(names.Roster("agent-1", (WORKER.hex(),)))
         await self.agent.apply([seam.Create(f"{names.ROSTERS}/1", body, lasting=True)])
 
-    async def running(self, domain="main"):
+    async def running(self, domain="main", jobs=1):
         now = self.queue.clock.now()
-        job = submission.build(submission.Submission(kind="a.b", domain=domain), {}, now)
-        await self.queue.submit([job])
-        take = engine.Take(domain, "default", model.Lane.LONG, (("a.b", (1,)),), 1)
-        await self.queue.exchange([], WORKER, [take], 1)
-        return job
+        made = [submission.build(submission.Submission(kind="a.b", domain=domain), {}, now) for _ in range(jobs)]
+        await self.queue.submit(made)
+        take = engine.Take(domain, "default", model.Lane.LONG, (("a.b", (1,)),), jobs)
+        await self.queue.exchange([], WORKER, [take], jobs)
+        return made[0]
 
     async def state(self, job):
         return (await self.queue.get(job.domain, job.id)).state
@@ -132,14 +139,14 @@ def actives(town):
 
 
 async def term(town, group="main"):
-    return (await town.queue.document(".", terms.path(group))).version
+    return (await town.queue.document(".", terms.path(terms.scope(SITE, group)))).version
 
 
 async def test_one_of_them_is_active_and_has_the_term(town, eventually):
     await town.stand(3)
     await eventually(lambda: actives(town))
     (active,) = actives(town)
-    document = await town.queue.document(".", terms.path("main"))
+    document = await town.queue.document(".", terms.path(terms.scope(SITE, "main")))
     holder = msgspec.json.decode(document.body, type=terms.Holder)
     assert (document.version, holder.incarnation) == (1, active.incarnation)
     assert active.role.facts() == {"active": {"main": holder.epoch}}
@@ -258,13 +265,114 @@ async def test_while_the_store_is_away_nothing_is_expired_and_the_count_starts_a
     assert town.clock.boot() - back >= LEASE * 1e9
 
 
+async def test_a_store_that_answers_and_takes_nothing_starts_the_count_again(town, eventually, monkeypatch):
+    """Whoever lives cannot renew either."""
+    await town.list()
+    job = await town.running()
+    await town.stand()
+    await eventually(lambda: actives(town))
+    refused = []
+
+    def full(units):
+        refused.append(units)
+        raise errors.StoreUnavailable("no room")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(town, "apply", full)
+        await town.gone()
+        await eventually(lambda: len(refused) > 3)
+        assert all(isinstance(op, engine.Renew) and not op.claims for units in refused for unit in units for op in unit)
+    back = town.clock.boot()
+
+    async def available():
+        return await town.state(job) is model.State.AVAILABLE
+
+    await eventually(available)
+    assert town.clock.boot() - back >= LEASE / 2 * 1e9
+
+
+async def test_while_somebody_renews_the_looks_write_nothing(town, eventually, monkeypatch):
+    await town.list()
+    job = await town.running()
+    await town.stand(2, 2 * LEASE)
+    await eventually(lambda: actives(town))
+    apply, written = town.apply, []
+
+    def noted(units):
+        written.extend(units)
+        return apply(units)
+
+    monkeypatch.setattr(town, "apply", noted)
+    async with asyncio.TaskGroup() as group:
+        renewing = group.create_task(renew(town, job))
+        await spared(town, job, eventually)
+        renewing.cancel()
+    assert {op.node for unit in written for op in unit if isinstance(op, engine.Renew)} == {WORKER}
+
+
+async def test_whoever_takes_office_knows_the_ages_already(town, eventually):
+    lease = 2.0
+    await town.list()
+    job = await town.running()
+    await town.stand(2, lease)
+    await eventually(lambda: actives(town))
+    await town.gone()
+    silent = town.clock.boot()
+    await eventually(lambda: town.clock.boot() > silent + 0.75 * lease * 1e9)
+    (first,) = actives(town)
+    await first.stop()
+    town.controllers.remove(first)
+    left = town.clock.boot()
+    await eventually(lambda: actives(town))
+    assert await town.state(job) is model.State.RUNNING
+
+    async def available():
+        return await town.state(job) is model.State.AVAILABLE
+
+    await eventually(available)
+    assert town.clock.boot() - left < 0.75 * lease * 1e9
+
+
+async def test_the_next_one_ends_what_the_one_before_had_begun_to_end(town, eventually, monkeypatch):
+    """More claims than one commit ends, and the holder is gone after the first."""
+    jobs = queues.EXPIRED_PER_COMMIT + 100
+    await town.list()
+    await town.stand(2, 2.0)
+    await eventually(lambda: actives(town))
+    await town.running(jobs=jobs)
+    (first,) = actives(town)
+    apply, ends = town.apply, []
+
+    def once(units):
+        expires = any(isinstance(op, engine.Expire) for unit in units for op in unit)
+        if expires and len(ends) == 1 and first in town.controllers:
+            raise errors.StoreUnavailable("cut off")
+        results = apply(units)
+        if expires:
+            ends.append(sum(len(one.jobs) for result in results for one in result if isinstance(one, engine.Expired)))
+        return results
+
+    monkeypatch.setattr(town, "apply", once)
+    await town.gone()
+    await eventually(lambda: ends)
+    await first.stop()
+    town.controllers.remove(first)
+
+    async def none_run():
+        return not await town.queue.claimants()
+
+    await eventually(none_run)
+    assert ends[0] == queues.EXPIRED_PER_COMMIT and sum(ends) == jobs
+    assert await term(town) == 2
+
+
 async def test_one_whose_term_is_over_writes_nothing_and_stands_again_later(town, eventually):
     """Another coordination, or an old belief: the store's word counts."""
     await town.list()
     job = await town.running()
     await town.stand()
     await eventually(lambda: actives(town))
-    await terms.take(town.queue, "main", terms.Holder(incarnation="f" * 32, epoch=9, at=1))
+    await terms.take(town.queue, terms.scope(SITE, "main"), terms.Holder(incarnation="f" * 32, epoch=9, at=1))
     await town.gone()
     await eventually(lambda: not actives(town))
     assert await town.state(job) is model.State.RUNNING
@@ -283,8 +391,8 @@ async def test_one_that_cannot_reach_the_store_for_long_does_not_serve(town, eve
     await eventually(lambda: actives(town))
     role = town.controllers[0].role
     epoch = role.admit("main", 0)
-    monkeypatch.setattr(domain_controller.role.duty.rescue, "STALLED_SECONDS", 0.2)
-    monkeypatch.setattr(domain_controller.role.duty.rescue, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(domain_controller.role.looks, "STALLED_SECONDS", 0.2)
+    monkeypatch.setattr(domain_controller.role.looks, "REST_SECONDS", 0.01)
 
     def away():
         raise errors.StoreUnavailable("gone fishing")

@@ -101,6 +101,24 @@ class Deaf(hints.LocalHints):
         pass
 
 
+async def test_gateways_that_revoke_a_key_at_the_same_time_agree(queue, monkeypatch):
+    key_id, _, _ = await keys.create(queue, "ci", ["jobs:read"], "main")
+    admin = keys.Grant("x", "main", frozenset({"admin"}))
+    read, reads, both = queue.document, [], asyncio.Event()
+
+    async def together(domain, path):
+        found = await read(domain, path)
+        reads.append(found.version)
+        if len(reads) == 2:
+            both.set()
+        await both.wait()
+        return found
+
+    monkeypatch.setattr(queue, "document", together)
+    first, second = await asyncio.gather(*(keys.revoke(queue, admin, key_id) for _ in range(2)))
+    assert first == second and reads == [1, 1, 2]
+
+
 async def test_a_revoked_key_is_refused_in_five_seconds_without_hints():
     time = clock.ManualClock()
     queue = queues.Queue(memory.open("memory:"), clock=time, hints=Deaf())
