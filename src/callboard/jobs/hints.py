@@ -34,6 +34,10 @@ class Hints(Protocol):
     def awaited(self) -> bool:
         """Whether somebody, in any process, waits for jobs to finish."""
 
+    @property
+    def waiting(self) -> bool:
+        """Whether this process waits, or did so a moment ago: others have heard of it."""
+
     def publish(self, hint: Hint) -> None:
         """Send a hint to every other process that listens. The own process's listeners get it too, before this returns."""
 
@@ -53,6 +57,10 @@ class LocalHints:
 
     @property
     def awaited(self) -> bool:
+        return self._waiting > 0
+
+    @property
+    def waiting(self) -> bool:
         return self._waiting > 0
 
     def publish(self, hint: Hint) -> None:

@@ -1,4 +1,4 @@
-"""Hints between the processes of one machine, over the agent's hub (`rpc.hub`).
+"""Hints between processes, over the agent's hub (`rpc.hub`). Between hubs they are carried by `node.links`, many in a `Bundle`.
 
 A commit's hint goes out as one frame, or two: ids of finished jobs travel apart from the rest, because only those who wait
 want them. Made by `node.assemble` and by `app.connect`; given to a `Queue`. What is lost costs its readers a polling interval.
@@ -7,8 +7,10 @@ want them. Made by `node.assemble` and by `app.connect`; given to a `Queue`. Wha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,6 +22,7 @@ NEWS = 1
 """Topic of what workers and gateways listen for: ready, cancelled, documents."""
 FINISHED = 2
 """Topic of finished jobs, for those who wait."""
+TOPICS = (NEWS, FINISHED)
 LINGER_SECONDS = 30.0
 """How long finished jobs are still wanted after the last waiter, so that a wait now and then costs no messages."""
 
@@ -44,6 +47,10 @@ class HubHints(lifecycle.Lifecycle):
     @property
     def awaited(self) -> bool:
         return self._local.awaited or FINISHED in self._client.wanted
+
+    @property
+    def waiting(self) -> bool:
+        return self._local.awaited or self._linger is not None
 
     def publish(self, hint: hints.Hint) -> None:
         self._local.deliver(hint)
@@ -96,6 +103,28 @@ class HubHints(lifecycle.Lifecycle):
         except msgspec.MsgspecError:
             return  # Of a newer Callboard: a lost hint.
         self._local.deliver(hint)
+
+
+class Bundle:
+    """What several messages of one topic say, each thing once, in the order in which it was first said. Pure."""
+
+    def __init__(self) -> None:
+        self._said: tuple[dict[Any, None], ...] = tuple({} for _ in hints.Hint.__struct_fields__)
+
+    def add(self, body: bytes) -> None:
+        """Take in a message; one that is no hint says nothing: it is of a newer Callboard, or a lost one."""
+        with contextlib.suppress(msgspec.MsgspecError):
+            for kept, said in zip(self._said, msgspec.structs.astuple(_decode(body)), strict=True):
+                kept.update(dict.fromkeys(said))
+
+    def take(self) -> bytes:
+        """Return all of it as one message, and be empty; no bytes when there is nothing to say."""
+        if not any(self._said):
+            return b""
+        body = _encode(hints.Hint(*map(tuple, self._said)))
+        for kept in self._said:
+            kept.clear()
+        return body
 
 
 def beside(path: Path) -> HubHints | None:

@@ -33,7 +33,7 @@ class Waiters:
 
     async def wait(self, domain: str, id: bytes, seconds: float) -> model.Job | None:
         """See `Queue.wait`."""
-        known = self._hints.awaited
+        known = self._hints.waiting
         stop = self._hints.await_finished()
         future: Future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(id, []).append((domain, future))

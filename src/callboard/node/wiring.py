@@ -16,7 +16,7 @@ from callboard.coordination import presence
 from callboard.kit import clock, lifecycle
 from callboard.names import groups, resolver
 from callboard.names import model as names
-from callboard.node import joining, layout, neighbours
+from callboard.node import joining, layout, neighbours, viewing
 from callboard.rpc import certs, doors, network, peers, serving, sockets
 from callboard.settings import WireSettings
 
@@ -39,11 +39,11 @@ class Wiring(lifecycle.Lifecycle):
         self._server = given.wire.server or ""
         self._secret = b"" if self._server else secrets.token_bytes(SECRET_BYTES)
         self._doors = doors.Doors(layout.Layout(given.directory).nodes)
-        self.groups = groups.Groups.parse(given.service.groups)
+        self.groups = groups.Groups.parse(given.service.groups, site=given.site)
         self.table = serving.Table(record.incarnation)
         self.peers = peers.Peers(
             peers.Identity(given.cluster, given.site, record.incarnation),
-            sockets.Sockets(_tls(given.wire)),
+            sockets.Sockets(tls(given.wire)),
             self.table,
             clock=clock,
             secret=self._secret,
@@ -56,12 +56,14 @@ class Wiring(lifecycle.Lifecycle):
         self._neighbours = neighbours.Neighbours(self.session)
         self.presence = presence.Presence(self.session, clock)
         self.resolver = resolver.Resolver(self.peers, self._read_doors)
+        self.viewing = viewing.Viewing(self.peers)
 
     async def declare(self, entry: bytes) -> None:
         """Say in coordination what this node is; as soon as it is in reach."""
         await self.presence.declare(f"{names.NODES}/{self._incarnation}", entry)
 
     async def _start(self) -> None:
+        await self.viewing.start()
         await self.peers.start()
         here = self.peers.address
         door = doors.Door(here.incarnation, here.host, here.port, self._secret, tuple(self._roles), here.server)
@@ -78,6 +80,7 @@ class Wiring(lifecycle.Lifecycle):
         await asyncio.to_thread(self._doors.remove, self._incarnation)
         await self.peers.drain(PARTING_SECONDS)  # What is on its way here is refused, not lost.
         await self.peers.stop()
+        await self.viewing.stop()
 
     def _secret_of(self, address: network.Address) -> bytes | None:
         """Certificates say who a server is: nodes of others have no door here, and none has a secret."""
@@ -92,7 +95,8 @@ class Wiring(lifecycle.Lifecycle):
         return [*here, *(door for door in await self._neighbours.doors() if door.incarnation not in known)]
 
 
-def _tls(given: WireSettings) -> sockets.Tls | None:
+def tls(given: WireSettings) -> sockets.Tls | None:
+    """Return what a server's wires need of its certificates; None on one machine. Raises WrongCertificate."""
     if given.server is None:
         return None
     place = Path(given.certificates).expanduser().absolute()

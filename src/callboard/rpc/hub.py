@@ -1,8 +1,8 @@
 """The hub: one per agent, on a loopback port. What one client publishes reaches every other one that wants the topic.
 
 Fire and forget: a client that does not read loses messages, and never holds up another one. Whoever may read the address
-file (mode 0600) may take part; the secret in it is new with each hub. The other side is `rpc.hub_client`. Not for traffic
-between servers.
+file (mode 0600) may take part; the secret in it is new with each hub. The other side is `rpc.hub_client`. Between servers
+`node.links` carries on what passes here.
 """
 
 from __future__ import annotations

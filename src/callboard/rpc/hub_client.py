@@ -29,12 +29,14 @@ class HubClient(lifecycle.Lifecycle):
     `start` connects when there is a hub, and goes on without one when there is none.
     """
 
-    def __init__(self, file: Path, received: Callable[[int, bytes], None]) -> None:
+    def __init__(self, file: Path, received: Callable[[int, bytes], None], changed: Callable[[], None] = lambda: None) -> None:
+        """`changed` is called when `wanted` is another one."""
         super().__init__()
         self.wanted: frozenset[int] = frozenset()
         """Topics that somebody else wants; empty while there is no connection."""
         self._file = file
         self._received = received
+        self._changed = changed
         self._topics: frozenset[int] = frozenset()
         self._link: _Link | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -59,6 +61,11 @@ class HubClient(lifecycle.Lifecycle):
     def delivered(self, topic: int, body: bytes) -> None:
         if topic in self._topics:
             self._received(topic, body)
+
+    def told(self, wanted: frozenset[int]) -> None:
+        if wanted != self.wanted:
+            self.wanted = wanted
+            self._changed()
 
     async def _start(self) -> None:
         link = await self._connect()
@@ -124,7 +131,7 @@ class HubClient(lifecycle.Lifecycle):
         if self._link is not None:
             self._link.close()
         self._link = None
-        self.wanted = frozenset()
+        self.told(frozenset())
 
 
 class _Link(asyncio.Protocol):
@@ -153,7 +160,7 @@ class _Link(asyncio.Protocol):
                 if isinstance(message, hub_frames.Publish):
                     self._client.delivered(message.topic, message.body)
                 elif isinstance(message, hub_frames.Wanted):
-                    self._client.wanted = frozenset(message.topics)
+                    self._client.told(frozenset(message.topics))
                     self.admitted.set()
         except hub_frames.Malformed as error:
             log.warning("the hub sent what is no message", why=str(error))

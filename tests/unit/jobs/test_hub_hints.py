@@ -2,9 +2,11 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
-from callboard.jobs import hints, hub_hints
+from callboard.jobs import hints, hub_hints, queue, submission, waiters
+from callboard.jobs.engines import memory
 from callboard.rpc import hub
 
 NEWS = hints.Hint(ready=(("main", "default"),), cancelled=((b"n" * 16, "main", b"j" * 16),), documents=(("main", "queues"),))
@@ -92,6 +94,54 @@ async def test_a_hint_of_a_newer_callboard_is_a_lost_one(processes):
     one._client.publish(hub_hints.NEWS, b"\xc1")
     one.publish(NEWS)
     await until(lambda: there == [NEWS])
+
+
+def test_a_bundle_says_each_thing_once_in_the_order_in_which_it_was_said():
+    bundle = hub_hints.Bundle()
+    assert bundle.take() == b""
+    one = hints.Hint(ready=(("main", "a"), ("main", "b")), finished=(b"1",))
+    two = hints.Hint(
+        ready=(("main", "b"), ("acme", "")), finished=(b"2", b"1"), cancelled=NEWS.cancelled, documents=NEWS.documents
+    )
+    for body in (msgspec.msgpack.encode(one), b"\xc1", msgspec.msgpack.encode(two), msgspec.msgpack.encode(two)):
+        bundle.add(body)
+    both = hints.Hint((("main", "a"), ("main", "b"), ("acme", "")), (b"1", b"2"), NEWS.cancelled, NEWS.documents)
+    assert msgspec.msgpack.decode(bundle.take(), type=hints.Hint) == both
+    assert bundle.take() == b""
+
+
+async def test_one_waits_while_it_waits_and_a_moment_longer_whatever_others_do(processes, monkeypatch):
+    one, two = processes
+    stop = two.await_finished()
+    await until(lambda: one.awaited)
+    assert two.waiting and not one.waiting
+    monkeypatch.setattr(hub_hints, "LINGER_SECONDS", 0.05)
+    stop()
+    assert two.waiting
+    await until(lambda: not two.waiting)
+
+
+class Unheard(hints.LocalHints):
+    """Others wait already; that this process does comes too late to those who end its job."""
+
+    awaited = True  # type: ignore[assignment]
+
+    def deliver(self, hint):
+        super().deliver(hints.Hint(ready=hint.ready))
+
+
+async def test_the_first_wait_of_a_process_looks_by_itself_although_others_wait(monkeypatch):
+    monkeypatch.setattr(waiters, "POLL_SECONDS", 600.0)
+    store = queue.Queue(memory.open("memory:"), hints=Unheard())
+    await store.start()
+    job = submission.build(submission.Submission(kind="a.b"), {}, store.clock.now())
+    await store.submit([job])
+    waiting = asyncio.ensure_future(store.wait("main", job.id, 600.0))
+    await until(lambda: store.hints.waiting)
+    await store.cancel("main", job.id)
+    async with asyncio.timeout(5):
+        assert (await waiting).finished
+    await store.stop()
 
 
 async def test_beside_a_database(tmp_path):

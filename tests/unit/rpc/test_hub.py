@@ -94,6 +94,19 @@ async def test_everybody_knows_what_others_want(net):
     await until(lambda: one.wanted == frozenset())
 
 
+async def test_a_client_is_told_when_others_want_something_else(net):
+    told = []
+    made = hub_client.HubClient(net.file, lambda topic, body: None, lambda: told.append(made.wanted))
+    net.made.append(made)
+    await made.start()
+    one = await net.client(A)
+    await until(lambda: told == [{A}])
+    one.want(B)
+    await until(lambda: told == [{A}, {A, B}])
+    await net.hub.stop()
+    await until(lambda: told == [{A}, {A, B}, frozenset()])
+
+
 async def test_nothing_is_sent_that_nobody_wants(net):
     one, sender = await net.client(), await net.client()
     sender.publish(A, b"lost")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -30,6 +31,8 @@ AWAY_FIRST_SECONDS: Final = 0.05
 AWAY_MOST_SECONDS: Final = 1.0
 FOUND_PER_PAGE: Final = 1000
 NOTHING: Final = lanes.Limits(0, 0)
+EARLIER: Final = 0.25
+"""The part of the polling interval by which a look may come earlier: workers that heard the same hint do not look in step."""
 
 Kinds = tuple[tuple[str, tuple[int, ...]], ...]
 """Names of kinds, each with the payload versions understood."""
@@ -62,7 +65,7 @@ class Claims:
         """By lane: whether the store may have jobs for us."""
         self._heard = 0
         self._turn = 0
-        self._looked = 0.0
+        self._look_due = 0.0
         self._due: asyncio.TimerHandle | None = None
         self._due_at = 0.0
         self._bell: asyncio.Future[None] | None = None
@@ -224,13 +227,16 @@ class Claims:
 
     def _learn(self, limits: lanes.Limits, jobs: list[model.Job], heard: int) -> None:
         """Where a claim got less than it could take, nothing is left, unless somebody said otherwise meanwhile."""
-        self._looked = asyncio.get_running_loop().time()
+        self._looked()
         if heard != self._heard or len(jobs) >= limits.short:
             return
         short = sum(job.lane is model.Lane.SHORT for job in jobs)
         self._maybe[model.Lane.SHORT] = False
         if len(jobs) - short < limits.long:
             self._maybe[model.Lane.LONG] = False
+
+    def _looked(self) -> None:
+        self._look_due = asyncio.get_running_loop().time() + self._poll_seconds * (1 - EARLIER * random.random())
 
     def begin(self, jobs: list[model.Job]) -> None:
         """Run jobs that are claimed for here; once closed, hand them back."""
@@ -338,18 +344,18 @@ class Claims:
             self._quiet.set()
         self._bell = bell = loop.create_future()
         polls = bool(self._sources) and not self._closing and self._runs.limits.short > 0
-        timer = loop.call_at(self._looked + self._poll_seconds, self.ring) if polls else None
+        timer = loop.call_at(self._look_due, self.ring) if polls else None
         try:
             await bell
         finally:
             self._bell = None
             if timer is not None:
                 timer.cancel()
-        if polls and loop.time() >= self._looked + self._poll_seconds and not self._ended and not self.wants(self._limits):
+        if polls and loop.time() >= self._look_due and not self._ended and not self.wants(self._limits):
             await self._poll()
 
     async def _poll(self) -> None:
-        self._looked = asyncio.get_running_loop().time()
+        self._looked()
         with contextlib.suppress(errors.StoreError):  # The next exchange will tell, if there is one.
             if await self._store.ready(self._takes(self._limits)):
                 self.look()

@@ -11,6 +11,7 @@ import pytest
 from callboard import errors
 from callboard.app import Callboard, Context, RetryLater
 from callboard.jobs import engine as seam
+from callboard.jobs import hints
 from callboard.jobs.model import State
 from callboard.kit import beat as beats
 from callboard.roles import worker as workers
@@ -320,3 +321,15 @@ async def test_an_app_without_jobs_idles(yard: Any) -> None:
     assert not worker.wants_restart
     await worker.drain(1)
     assert not yard.engine.ops
+
+
+async def test_workers_that_heard_the_same_hint_do_not_look_in_step(yard: Any, stage: Stage) -> None:
+    looks = [(await yard.work(stage.app))._claims for _ in range(5)]
+    for each in looks:
+        each._poll_seconds = 600.0
+    yard.queue.hints.publish(hints.Hint(ready=(("main", "default"),)))
+    now = asyncio.get_running_loop().time()
+    await yard.until(lambda: all(each._look_due > now + 400 for each in looks))
+    due = [each._look_due - now for each in looks]
+    assert max(due) <= 600 + asyncio.get_running_loop().time() - now
+    assert max(due) - min(due) > 1, "they would all ask the store at once"
