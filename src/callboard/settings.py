@@ -130,14 +130,19 @@ class RegistrySettings(Group, frozen=True, kw_only=True):
 
 
 class ControllerSettings(Group, frozen=True, kw_only=True):
-    """The processes that keep the store in order, one of them active for each group of domains."""
+    """The processes that keep the store in order, one of them active for each group of domains, and those that tell every node
+    of a site what there is, one of them active."""
 
     count: Annotated[int, Meta(ge=0, le=64)] = 0
     """Domain controller nodes (processes). None: every gateway node stands for the office, too, which saves memory."""
+    site_count: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Site controller nodes (processes). None: every gateway node stands for the office, too, which saves memory; with nodes of
+    their own, what changes is told without waiting behind HTTP."""
     lease_seconds: Annotated[float, Meta(ge=1, le=3600)] = 3.0
-    """Seconds that a server must have been silent before its claims are ended: neither it nor its nodes are in coordination, and
-    none of these has renewed its claims. Three: a node renews every second. It begins when coordination has given the server up,
-    which takes `coordination.session_seconds`; and anew whenever the store or coordination was out of reach."""
+    """Seconds for which the nodes of a server must not have renewed their claims before these are ended, when coordination has
+    given up the server and them as well: the lease and `coordination.session_seconds` pass at the same time. Three: a node renews
+    every second, and one that was held up has half of it to come back. It begins anew whenever the store or coordination was out
+    of reach, or the store took no writes."""
 
 
 class CoordinationSettings(Group, frozen=True, kw_only=True):
@@ -155,7 +160,7 @@ class WireSettings(Group, frozen=True, kw_only=True):
     """Connections between nodes."""
 
     host: Name = "127.0.0.1"
-    """Address on which nodes listen for each other; the port is chosen at each start. Loopback: one machine."""
+    """Address on which nodes and agents listen for their like; the port is chosen at each start. Loopback: one machine."""
     server: Name | None = None
     """Name of this server, as in its certificate (`callboard certs issue NAME`): nodes then talk over mutual TLS alone. None: one
     machine, where a secret made at each start tells who may talk."""

@@ -185,9 +185,12 @@ async def test_nodes_are_listed_with_their_services(shop: Shop, eventually: Even
 
         await eventually(listed)
         gateway = next(node for node in await caller.nodes() if node["roles"][0]["role"] == "gateway")
-        assert [role["role"] for role in gateway["roles"]] == ["gateway", "registry", "domain-controller"] and gateway[
-            "site"
-        ] == "main"
+        assert [role["role"] for role in gateway["roles"]] == [
+            "gateway",
+            "registry",
+            "domain-controller",
+            "site-controller",
+        ] and gateway["site"] == "main"
 
 
 async def test_a_standby_serves_a_moment_after_the_active_one_was_killed(shop: Shop, report: Report):
@@ -280,7 +283,8 @@ async def test_registries_with_nodes_of_their_own_die_and_nobody_notices(late_sh
         registries = machine.pids("registry")
         assert len(registries) == 2 and machine.pid("gateway") not in registries.values()
         os.kill(registries[0], signal.SIGKILL)
-        await asyncio.sleep(0.3)
+        for _ in range(20):
+            await caller.call("cache", "where")
         os.kill(registries[1], signal.SIGKILL)
         found = await caller.call("cache", "where")
         assert found["pid"] in machine.pids("service").values()

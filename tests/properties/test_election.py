@@ -26,7 +26,7 @@ FOLDERS = (election.CANDIDATES, election.ACTIVE, election.DEPOSED)
 STEPS = (
     *("tick", "turn", "turn", "confirmation"),  # What mostly happens, as one.
     *("read", "act", "deliver", "answer", "confirm", "confirmed"),  # The same in parts, so that others come between.
-    *("lose", "freeze", "thaw", "kill", "born", "beat", "expire", "depose", "depose", "end"),
+    *("lose", "freeze", "thaw", "kill", "born", "beat", "expire", "depose", "depose", "end", "back"),
 )
 
 
@@ -81,6 +81,7 @@ class Request:
 class Instance:
     def __init__(self, site, order, rules):
         self.site, self.order, self.rules = site, order, rules
+        self.number = order
         self.name = f"node-{order}"
         self.alive, self.frozen, self.connected = True, False, True
         self.life = site.begin(self.name)
@@ -113,7 +114,7 @@ class Instance:
         self.vacancy = election.look(self.vacancy, seen, now)
         if "mark" in self.rules:
             seen = election.View(seen.candidates, seen.active, seen.mark, frozenset())
-        bid = election.Bid(str(self.order), self.order, self.name, float(GRANTED))
+        bid = election.Bid(str(self.number), self.order, self.name, float(GRANTED))
         me = election.Me(OFFICE, bid, self.name.encode(), True, self.held, self.stands_from)
         action = election.decide(seen, me, self.vacancy, now)
         if isinstance(action, election.Lost | election.HandOver) and "stop" not in self.rules:
@@ -206,7 +207,7 @@ class World:
                 mine.alive = False
                 mine.leave()
             case "born" if not mine.alive and mine.name not in self.site.lives:
-                self.instances[who] = Instance(self.site, mine.order, mine.rules)
+                self.instances[who] = Instance(self.site, mine.number, mine.rules)
             case "beat" if mine.alive and self.site.lives.get(mine.name) == mine.life:
                 self.site.heard[mine.name] = self.site.now  # By a thread of an engine's, though the loop may be frozen.
             case "expire":
@@ -215,6 +216,8 @@ class World:
                 self.site.end(mine.name)
             case "depose":
                 self.depose(mine)
+            case "back" if runs:
+                mine.order = max(each.order for each in self.instances) + 1
         self.look()
 
     def depose(self, mine):
@@ -282,7 +285,7 @@ def test_no_epoch_is_accepted_after_a_later_one(history):
 def test_when_faults_stop_the_best_of_the_living_holds_the_office_and_keeps_it(history):
     world = run(history)
     world.recover()
-    living = [each for each in world.instances if each.alive]
+    living = sorted((each for each in world.instances if each.alive), key=lambda each: (each.order, each.number))
     if living:
         epoch = living[0].epoch
         assert living[0].accepts() and [each.epoch for each in living[1:]] == [0] * (len(living) - 1)

@@ -6,15 +6,17 @@ import asyncio
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from callboard import errors, settings
 from callboard.app import connection as connections
-from callboard.app import handler, shape
+from callboard.app import handler, shape, sight
 from callboard.app import services as named
+from callboard.cluster import view as views
+from callboard.cluster import watching
 from callboard.http import shapes
 from callboard.jobs import kinds, model, submission
 from callboard.jobs import queue as queues
@@ -45,6 +47,7 @@ class Callboard:
         self._connection: connections.Connection | None = None
         self._fallback: connections.Connection | None = None
         self._reach: named.Reach | None = None
+        self._sight: sight.Sight | None = None
 
     @property
     def kinds(self) -> Mapping[str, kinds.Kind]:
@@ -174,6 +177,35 @@ class Callboard:
     def call_through(self, caller: named.Caller | None) -> None:
         """Make calls through this while nobody has connected to gateways: a node's way, given on its loop. None ends it."""
         self._reach = None if caller is None else named.Reach(caller, asyncio.get_running_loop())
+
+    @property
+    def view(self) -> views.View:
+        """The cluster view as this node has it now: `app.view.available("worker")`, `app.view.ring("worker").pick(key)`.
+
+        A snapshot, which never changes; `stale` says that nobody tells of changes at present. In the handlers and services of a
+        node, in its loop or threads. Raises InvalidInput elsewhere: there is `Client.view`.
+        """
+        return self._seen().view
+
+    def watch(self) -> AsyncGenerator[views.Change, None]:
+        """Yield what there is at the site now, then each change: `async for change in app.watch()`.
+
+        Servers, nodes and offices that came, changed or are gone, and the new view. Changes that come faster than they are taken
+        become one; none is missed. Where `view` works; it ends when you leave the loop. Raises InvalidInput.
+        """
+        return self._seen().changes()
+
+    def _seen(self) -> sight.Sight:
+        if self._sight is None:
+            raise errors.InvalidInput(
+                f"app {self.title} sees no cluster here: ask in a handler or service of a node that runs in its loop or threads,"
+                " or a gateway by Client.view"
+            )
+        return self._sight
+
+    def look_through(self, watched: watching.Watched | None) -> None:
+        """See the cluster through this: a node's view, given on its loop. None ends it."""
+        self._sight = None if watched is None else sight.Sight(watched, asyncio.get_running_loop())
 
     def connect(
         self, to: str | queues.Queue | None = None, *, key: str | None = None, domain: str | None = None

@@ -22,7 +22,7 @@ T = TypeVar("T")
 CALL_SECONDS: Final = 10.0
 """How long a call may take when nothing is said."""
 RESERVED: Final = frozenset(
-    {"node", "gateway", "worker", "registry", "bridge", "relay", "agent", "site-controller", "domain-controller"}
+    {"node", "view", "gateway", "worker", "registry", "bridge", "relay", "agent", "site-controller", "domain-controller"}
 )
 """Labels of Callboard's own roles."""
 _ACTIVE: Final = ("one", "all")

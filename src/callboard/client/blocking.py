@@ -10,7 +10,8 @@ from typing import Any, Literal, Self, TypeVar, Unpack
 from anyio import from_thread
 
 from callboard import errors
-from callboard.client import calls
+from callboard.client import calls, operating
+from callboard.cluster import view as views
 from callboard.http import shapes
 from callboard.jobs import submission
 
@@ -134,6 +135,14 @@ class SyncClient:
         """See `Client.nodes`."""
         return self._call(self._client.nodes())
 
+    def view(self, after: views.View | None = None, wait: float = 0.0) -> views.View:
+        """See `Client.view`."""
+        return self._call(self._client.view(after, wait))
+
+    def watch_view(self) -> Iterator[views.Change]:
+        """See `Client.watch_view`."""
+        return self._each(self._client.watch_view())
+
     def create_key(self, name: str, scopes: Iterable[str], *, domain: str | None = None) -> shapes.MintedKey:
         """See `Client.create_key`."""
         return self._call(self._client.create_key(name, scopes, domain=domain))
@@ -145,6 +154,40 @@ class SyncClient:
     def revoke_key(self, id: str) -> shapes.Key:
         """See `Client.revoke_key`."""
         return self._call(self._client.revoke_key(id))
+
+    def names(self, prefix: str = "") -> shapes.Names:
+        """See `Client.names`."""
+        return self._call(self._client.names(prefix))
+
+    def ping(self, name: str, *, timeout: float = operating.PING_SECONDS, domain: str | None = None) -> shapes.Answering:
+        """See `Client.ping`."""
+        return self._call(self._client.ping(name, timeout=timeout, domain=domain))
+
+    def move(
+        self, name: str, to: str | None = None, *, timeout: float = operating.MOVE_SECONDS, domain: str | None = None
+    ) -> shapes.HandedOver:
+        """See `Client.move`."""
+        return self._call(self._client.move(name, to, timeout=timeout, domain=domain))
+
+    def servers(self) -> list[shapes.Server]:
+        """See `Client.servers`."""
+        return self._call(self._client.servers())
+
+    def drain_node(self, node: str) -> shapes.Wished:
+        """See `Client.drain_node`."""
+        return self._call(self._client.drain_node(node))
+
+    def drain_server(self, server: str, *, force: bool = False) -> shapes.Wished:
+        """See `Client.drain_server`."""
+        return self._call(self._client.drain_server(server, force=force))
+
+    def undrain_server(self, server: str) -> shapes.TakenBack:
+        """See `Client.undrain_server`."""
+        return self._call(self._client.undrain_server(server))
+
+    def renew_server(self, server: str) -> shapes.Wished:
+        """See `Client.renew_server`."""
+        return self._call(self._client.renew_server(server))
 
     def _call(self, call: Coroutine[Any, Any, T]) -> T:
         if self._portal is None:

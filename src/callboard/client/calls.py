@@ -8,12 +8,13 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypedDict, Unpack
-from urllib.parse import quote
 
 import msgspec
 
 from callboard import errors
-from callboard.client import batches, watches
+from callboard.client import batches, operating, paths, watches
+from callboard.cluster import view as views
+from callboard.cluster import watching
 from callboard.http import client as http
 from callboard.http import shapes
 from callboard.jobs import model, submission
@@ -54,7 +55,7 @@ class Options(TypedDict, total=False):
     meta: Mapping[str, str]
 
 
-class Client:
+class Client(operating.Operating):
     """Jobs and services of the gateways at `urls`, with the API key `key`. Use as `async with Client(...)`, or call `close`.
 
     On one event loop; calls may run at the same time. Every call may raise Unauthorized, Forbidden, StoreError, and Unreachable
@@ -221,7 +222,7 @@ class Client:
 
     async def cancel(self, id: str, *, domain: str | None = None) -> str:
         """Cancel a job: `cancelled`, or `cancel_requested` while it runs. Raises JobNotFound, StateRefused for a finished one."""
-        return await self._move(_job(id) + "/cancel", domain)
+        return await self._move(paths.job(id) + "/cancel", domain)
 
     async def retry(self, id: str, *, domain: str | None = None) -> str:
         """Run a finished job again; return its state. Raises JobNotFound, StateRefused when it is not finished.
@@ -232,7 +233,7 @@ class Client:
         job = await self.get(id, domain=domain)
         if not job.finished:
             raise errors.StateRefused(f"job {id} is {job.state} and cannot be retried: it is not finished", state=job.state)
-        return await self._move(_job(id) + "/retry", domain, [("run", str(job.run))])
+        return await self._move(paths.job(id) + "/retry", domain, [("run", str(job.run))])
 
     async def queues(self, *, domain: str | None = None) -> list[shapes.Queue]:
         """Return the queues with their jobs by state."""
@@ -240,11 +241,11 @@ class Client:
 
     async def pause(self, queue: str, *, domain: str | None = None) -> None:
         """Pause a queue: once this returned, no claim of it commits. Running jobs go on."""
-        await self._ask("POST", f"/v1/queues/{_part(queue)}/pause", self._within(domain))
+        await self._ask("POST", f"/v1/queues/{paths.part(queue)}/pause", self._within(domain))
 
     async def resume(self, queue: str, *, domain: str | None = None) -> None:
         """Let a paused queue go on."""
-        await self._ask("POST", f"/v1/queues/{_part(queue)}/resume", self._within(domain))
+        await self._ask("POST", f"/v1/queues/{paths.part(queue)}/resume", self._within(domain))
 
     # Named services
 
@@ -268,7 +269,7 @@ class Client:
         """
         body = _arguments(args)
         query = [] if _checked(timeout) == CALL_SECONDS else [("timeout", f"{timeout:g}")]
-        path = f"/v1/call/{quote(_named(name, domain or self._domain), safe='@/')}/{_method(method)}"
+        path = f"/v1/call/{paths.named(name, domain or self._domain)}/{paths.method(method)}"
         answer = await self._ask("POST", path, query, body=body, repeatable=repeatable, waits=timeout)
         return msgspec.json.decode(answer, type=shapes.Called).result
 
@@ -296,6 +297,18 @@ class Client:
         """Return what each live node says of itself."""
         return msgspec.json.decode(await self._ask("GET", "/v1/nodes"), type=shapes.Nodes).nodes
 
+    async def view(self, after: views.View | None = None, wait: float = 0.0) -> views.View:
+        """Return the cluster view: servers, nodes and offices of the site, `stale` if it may be out of date.
+
+        With `after` as soon as there is a newer one than that, or the present one after `wait` seconds (60 at most).
+        """
+        query = [("after", after.mark), ("wait", f"{wait:g}")] if after is not None else []
+        return msgspec.json.decode(await self._ask("GET", "/v1/view", query, waits=wait), type=views.View)
+
+    def watch_view(self) -> AsyncGenerator[views.Change, None]:
+        """Yield what there is at the site now, then each change, as `Callboard.watch` does, from any gateway."""
+        return watching.changes(lambda seen: self.view(seen, WAIT_SECONDS))
+
     async def create_key(self, name: str, scopes: Iterable[str], *, domain: str | None = None) -> shapes.MintedKey:
         """Make an API key; its token is in the answer and nowhere again. Needs `admin`. Raises InvalidInput for unknown scopes.
 
@@ -310,11 +323,11 @@ class Client:
 
     async def revoke_key(self, id: str) -> shapes.Key:
         """Revoke an API key for good. Needs `admin`. Raises NotFound."""
-        return msgspec.json.decode(await self._ask("DELETE", f"/v1/keys/{_part(id)}"), type=shapes.Key)
+        return msgspec.json.decode(await self._ask("DELETE", f"/v1/keys/{paths.part(id)}"), type=shapes.Key)
 
     async def _look(self, id: str, domain: str | None, seconds: float) -> shapes.JobDetail:
         query = self._within(domain) + ([("wait", f"{seconds:.3f}")] if seconds else [])
-        answer = await self._ask("GET", _job(id), query, waits=seconds)
+        answer = await self._ask("GET", paths.job(id), query, waits=seconds)
         return msgspec.json.decode(answer, type=shapes.JobDetail)
 
     async def _move(self, path: str, domain: str | None, query: Sequence[tuple[str, str]] = ()) -> str:
@@ -352,28 +365,6 @@ def failed(job: shapes.JobDetail) -> errors.JobFailed:
     return errors.JobFailed.of(job.id, job.state, job.reason, *(said[-1] if said else ()))
 
 
-def _job(id: str) -> str:
-    """Return the path of a job. Raises InvalidId for what cannot be one."""
-    try:
-        return f"/v1/jobs/{uuid7.text(uuid7.parse(id))}"
-    except ValueError:
-        raise errors.InvalidId(f"{id!r:.60} is not a job id: give a UUIDv7 as it was returned at submission") from None
-
-
-def _named(name: str, domain: str | None) -> str:
-    """Write the domain that is meant into a name that has none. Raises InvalidName for what no path can hold."""
-    if not isinstance(name, str) or name.count("/") > 1:
-        raise errors.InvalidName(f"{name!r:.80} is not a name: write billing@acme, or cache/INCARNATION for an exact instance")
-    label, slash, incarnation = name.partition("/")
-    return name if domain is None or "@" in label else f"{label}@{domain}{slash}{incarnation}"
-
-
-def _method(name: str) -> str:
-    if not isinstance(name, str) or not name.isidentifier():
-        raise errors.InvalidName(f"{name!r:.80} is not the name of a method: write it as in the service's class")
-    return _part(name)
-
-
 def _checked(seconds: float) -> float:
     if not isinstance(seconds, (int, float)) or not 0 < seconds <= MOST_CALL_SECONDS:
         raise errors.InvalidInput(f"timeout {seconds!r:.40} is out of range: seconds over 0, to {MOST_CALL_SECONDS:g}")
@@ -385,7 +376,3 @@ def _arguments(args: Mapping[str, Any] | None) -> bytes | None:
         return None
     codec.pack(args, "args")  # JSON would write NaN as null, and say nothing.
     return msgspec.json.encode(args)
-
-
-def _part(text: str) -> str:
-    return quote(text, safe="")

@@ -58,7 +58,7 @@ class Board:
             raise
         by_office: dict[str, list[seam.Entry]] = {}
         for entry in entries:
-            by_office.setdefault(".".join(entry.name.split(".", 2)[:2]), []).append(entry)
+            by_office.setdefault(election.office_of(entry), []).append(entry)
         self._entries[folder] = by_office
         if folder == election.DEPOSED:
             self._old.add(seam.SESSIONS)  # Word of a session may come later than the mark that names it.

@@ -8,6 +8,9 @@ are never there at the same time.
 
 A frozen favourite does not block the others: each candidate behind it waits its turn, then takes the office. It is preferred
 again once it shows that it lives, by standing anew: only those who stood up after the office was taken are handed it.
+
+Who steps back stands with a higher order from then on. A holder that did so hands over: its entry goes behind the others' in the
+very step that leaves the office vacant.
 """
 
 from __future__ import annotations
@@ -158,6 +161,20 @@ def view(
     )
 
 
+def candidates(entries: Iterable[seam.Entry]) -> dict[str, list[Candidate]]:
+    """Return who stands for which office, the best first, from the entries of the folder of candidates."""
+    found: dict[str, list[Candidate]] = {}
+    for entry in entries:
+        if (candidate := _candidate(entry)) is not None:
+            found.setdefault(office_of(entry), []).append(candidate)
+    return {office: sorted(standing, key=lambda each: each.rank) for office, standing in found.items()}
+
+
+def office_of(entry: seam.Entry) -> str:
+    """Return which office an entry is about, whichever of the three folders it is in."""
+    return ".".join(entry.name.split(".", 2)[:2])
+
+
 def look(before: Vacancy, seen: View, now: int) -> Vacancy:
     """Return what the observer remembers after a view."""
     mark = -1 if seen.active is not None else seen.mark[1] if seen.mark is not None else 0
@@ -169,21 +186,32 @@ def decide(seen: View, me: Me, vacancy: Vacancy, now: int) -> Action:
 
     For one who is CONNECTED; who is not only keeps what it holds, until its confirmation is too old.
     """
-    own = next((each for each in seen.candidates if each.path == me.path and each.bid.session == me.bid.session), None)
+    mine = [each for each in seen.candidates if each.bid.session == me.bid.session]
+    own = next((each for each in mine if each.path == me.path), None)
     holds = seen.active is not None and seen.active.session == me.bid.session
     if me.epoch and (not holds or seen.active is None or seen.active.number != me.epoch):
         return Lost()
     if not me.epoch and seen.mark is not None and seen.mark[0].session == me.bid.session:
         return Apply((seam.Remove(f"{DEPOSED}/{me.office}", seen.mark[1]),), deposed=True)
     if now < me.stands_from:
-        held = seen.active if holds else None
-        entries = [seam.Remove(each.path, each.number) for each in (held, own) if each is not None]
+        entries = [seam.Remove(each.path, each.number) for each in mine]
+        if seen.active is not None and holds:
+            entries.insert(0, seam.Remove(seen.active.path, seen.active.number))
         return HandOver(tuple(entries)) if entries else Wait(me.stands_from)
     if own is None:
-        return Apply((seam.Create(me.path, encode(me.bid)),))
+        return _stand(seen.active if holds else None, mine, me)
     if seen.active is None:
         return _vacant(seen, me, own, vacancy, now)
     return _held(seen.active, seen, me, own)
+
+
+def _stand(held: seam.Entry | None, before: Sequence[Candidate], me: Me) -> Action:
+    """Stand for the first time, or further back than before: then what is held goes to the next one."""
+    stands = seam.Create(me.path, encode(me.bid))
+    removed = [seam.Remove(each.path, each.number) for each in before]
+    if held is None or not before:
+        return Apply((*removed, stands))
+    return HandOver((seam.Remove(held.path, held.number), *removed, stands))
 
 
 def _held(active: seam.Entry, seen: View, me: Me, own: Candidate) -> Action:

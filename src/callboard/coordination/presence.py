@@ -103,6 +103,11 @@ class Presence(lifecycle.Lifecycle):
         self._stood.set()
         return standing
 
+    def standing(self, label: str, group: str) -> Standing | None:
+        """Return how this stands for an office; None when it does not. Raises InvalidName."""
+        office = election.office(label, group)
+        return next((each for each in self._standings if each.office == office and not each.over), None)
+
     async def confirmed(self, operations: Sequence[seam.Operation]) -> tuple[list[int], int]:
         """Apply; return the results, and until when (CLOCK_BOOTTIME, nanoseconds) what they guarded may be relied on."""
         granted = self.session.granted_seconds

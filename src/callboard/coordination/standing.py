@@ -103,6 +103,19 @@ class Standing:
             self._stand_later(why)
             self.doubt(self._held)
 
+    def step_back(self, order: int) -> None:
+        """Stand with this order from now on, or a higher one if this is not: behind those who have lower ones. An office that is
+        held goes to the next of them, after what runs has come to its end; it comes back only when they are gone.
+
+        Raises StateRefused when there is no higher order.
+        """
+        order = max(order, self._order + 1)
+        if order > election.MAX_ORDER:
+            raise errors.StateRefused(f"{self.office}: nobody can stand behind order {election.MAX_ORDER}: give a lower one")
+        log.info("steps back", office=self.office, order=order)
+        self._order = order
+        self.wake()
+
     async def stop(self) -> None:
         """Leave the office if it is held, and do nothing any more. The session's end gives it up."""
         self.epoch = 0

@@ -244,6 +244,114 @@ class Outcomes(msgspec.Struct, frozen=True):
     outcomes: list[Outcome]
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where an instance is: a node by its id, and its server, which has no name on one machine."""
+
+    node: str
+    server: str
+
+
+class ListedName(msgspec.Struct, frozen=True, kw_only=True):
+    """A name, who answers for it, and who would if that one were gone."""
+
+    name: str
+    """As callers may write it; one of a group's, where there are several."""
+    kind: str
+    """`service` or `role`."""
+    active: str
+    """`one` or `all`."""
+    group: str
+    """Empty where all instances serve."""
+    epoch: int
+    """0 where all instances serve, and while nobody does."""
+    instances: list[Place]
+    standbys: list[Place]
+    """The next one first."""
+    conflict: str | None = None
+    """Why calls of it are refused: nodes disagree about what it is."""
+
+
+class Names(msgspec.Struct, frozen=True):
+    names: list[ListedName]
+    stale: bool
+    """What was known last: coordination is out of reach."""
+
+
+class Answering(msgspec.Struct, frozen=True, kw_only=True):
+    """Who answered a ping."""
+
+    name: str
+    node: str
+    server: str
+    active: bool
+    """Whether it serves; one exact instance may stand by, and a holder be about to begin."""
+    group: str
+    epoch: int
+    seconds: float
+    """The round trip from the gateway."""
+
+
+class Move(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where an office is to go."""
+
+    to: str | None = None
+    """The id of a node that stands by, or the end of it; the next one by itself."""
+
+
+class HandedOver(msgspec.Struct, frozen=True, kw_only=True):
+    """An office, and who holds it after a move; the epochs are equal when it was there already."""
+
+    name: str
+    group: str
+    before: int
+    epoch: int
+    left: Place
+    holder: Place
+    seconds: float
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent of a server says, and what is wished of it."""
+
+    server: str
+    """Empty on one machine."""
+    site: str
+    agent: str
+    software: str
+    file: int
+    """Version of the cluster's file that it was started from; 0: from none."""
+    state: str
+    """`serving`, `draining` or `drained`."""
+    nodes: int
+    trouble: str = ""
+    """Why the last renewal that was wished stopped short; empty when it did not."""
+    wish: str | None = None
+    """`drain` or `renew`."""
+    wished_at: datetime | None = None
+
+
+class Servers(msgspec.Struct, frozen=True):
+    servers: list[Server]
+
+
+class Wished(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wished now of a node or a server; its agent brings it about."""
+
+    what: str
+    node: str | None = None
+    server: str | None = None
+    wished_at: datetime
+    by: str
+    """The id of the key that it was wished with."""
+
+
+class TakenBack(msgspec.Struct, frozen=True):
+    """That nothing is wished of a server any more; and whether anything was."""
+
+    server: str
+    stood: bool
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """An error (RFC 9457). `code` is stable; further members hold the facts of the occurrence."""
 

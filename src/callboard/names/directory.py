@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from callboard import errors
-from callboard.coordination import engine
-from callboard.names import groups, model
+from callboard.coordination import election, engine
+from callboard.kit import grammar
+from callboard.names import groups, model, protocol
 from callboard.rpc import network
 
 Seat = tuple[str, str]
@@ -50,6 +51,7 @@ class Directory:
         self.groups = grouping
         self._nodes: dict[str, tuple[bytes, model.NodeFacts]] = {}
         self._offices: dict[Seat, Held] = {}
+        self._standing: Mapping[str, Sequence[election.Candidate]] = {}
         self._offers: dict[str, dict[str, tuple[network.Address, model.Offer]]] = {}
         self._known: dict[str, _Known] = {}
         self._silent: frozenset[str] = frozenset()
@@ -82,6 +84,11 @@ class Directory:
                 held[office.label, office.group] = Held(office, entry.number)
         old, self._offices = self._offices, held
         return self._dropped({seat for seat in old.keys() | held.keys() if old.get(seat) != held.get(seat)})
+
+    def candidates(self, entries: Iterable[engine.Entry]) -> set[Seat]:
+        """Take the whole folder of those who stand for offices. No seat changes by that."""
+        self._standing = election.candidates(entries)
+        return set()
 
     def silence(self, incarnations: Collection[str]) -> set[Seat]:
         """Take the nodes that do not answer for now: they are named only where nobody else is. Return the seats that changed."""
@@ -120,7 +127,7 @@ class Directory:
         return self._dropped(seats)
 
     def _seats(self, label: str) -> set[Seat]:
-        return {(label, ""), *((label, group) for group in self.groups.names)}
+        return {(label, ""), *((label, group) for group in self.groups.offices_of(label))}
 
     def _dropped(self, seats: set[Seat]) -> set[Seat]:
         for seat in seats:
@@ -136,7 +143,7 @@ class Directory:
         known = self._known.get(name.label)
         if known is not None and known.active == "all":
             return self.answer((name.label, ""))
-        return self.answer((name.label, self.groups.of(name.domain)))
+        return self.answer((name.label, self.groups.serving(name.label, name.domain)))
 
     def answer(self, seat: Seat) -> model.Answer:
         """Return who has a seat. Raises UnknownName, InterfaceConflict."""
@@ -154,6 +161,65 @@ class Directory:
         if target.kind == "service":
             self._agreeing(target.label)
         return sorted(found, key=lambda address: address.incarnation)
+
+    def listing(self, prefix: str = "") -> list[protocol.Listed]:
+        """Return every name that somebody answers, or would as soon as its office is taken; those that begin with a prefix.
+
+        What every node has is no name to be listed.
+        """
+        listed = []
+        for label in sorted(self._known.keys() - {protocol.NODE}):
+            known = self._known[label]
+            if known.active == "all":
+                listed.append(self._listed(label, "", known.instances, ()))
+                continue
+            for group in self._groups_of(label):
+                held = self._offices.get((label, group))
+                active = () if held is None else (held.office.address,)
+                standbys = self._standbys(label, group, held)
+                if active or standbys:
+                    listed.append(self._listed(label, group, active, standbys))
+        return [each for each in listed if each.name.startswith(prefix) and (each.instances or each.standbys)]
+
+    def _groups_of(self, label: str) -> Sequence[str]:
+        """Return the groups in which somebody holds a label's office, or stands for it."""
+        offices = {group for held, group in self._offices if held == label}
+        standing = {name.partition(".")[2] for name in self._standing if name.partition(".")[0] == label}
+        return sorted(offices | standing)
+
+    def _listed(
+        self, label: str, group: str, active: tuple[network.Address, ...], standbys: tuple[protocol.Standby, ...]
+    ) -> protocol.Listed:
+        known, held = self._known[label], self._offices.get((label, group))
+        offers = self._offers.get(label, {})
+        return protocol.Listed(
+            name=self._name(label, group) if group else label,
+            label=label,
+            group=group,
+            kind=next((offer.kind for _, offer in offers.values()), "service"),
+            active=known.active,
+            epoch=held.epoch if held is not None else 0,
+            instances=active,
+            standbys=standbys,
+            conflict=known.conflict,
+        )
+
+    def _name(self, label: str, group: str) -> str:
+        """Write a name that belongs to a group: the default domain's, if that is the group's."""
+        try:
+            if self.groups.serving(label, grammar.DEFAULT_DOMAIN) == group:
+                return label
+        except errors.DomainNotServed:
+            pass
+        return f"{label}@{self.groups.domain_of(label, group) or group}"
+
+    def _standbys(self, label: str, group: str, held: Held | None) -> tuple[protocol.Standby, ...]:
+        found = []
+        for candidate in self._standing.get(model.office(label, group), ()):
+            node = self._nodes.get(candidate.bid.incarnation)
+            if node is not None and (held is None or held.office.incarnation != candidate.bid.incarnation):
+                found.append(protocol.Standby(node[1].address, candidate.bid.order))
+        return tuple(found)
 
     def held(self) -> Mapping[Seat, Held]:
         """Return the offices that are held. Not to be changed."""
@@ -196,7 +262,7 @@ class Directory:
         if found is None:
             raise _unknown(f"{name} is gone, or never was: ask any instance by {name.label}")
         address, offer = found
-        group = self.groups.of(name.domain) if offer.active == "one" else ""
+        group = self.groups.serving(name.label, name.domain) if offer.active == "one" else ""
         held = self._offices.get((name.label, group))
         epoch = held.epoch if held is not None and held.office.incarnation == name.incarnation else 0
         return model.Answer(

@@ -19,6 +19,7 @@ T = TypeVar("T")
 _pack = msgspec.msgpack.Encoder().encode
 _found = msgspec.msgpack.Decoder(protocol.Found)
 _answer = msgspec.msgpack.Decoder(model.Answer)
+_listing = msgspec.msgpack.Decoder(protocol.Listing)
 _addresses = msgspec.msgpack.Decoder(list[network.Address])
 _offers = msgspec.msgpack.Decoder(list[model.Offer])
 
@@ -63,6 +64,11 @@ class Finder:
             return await self._ask_offers(target)
         except errors.CallError as error:
             raise _unbegun(error) from None
+
+    async def listing(self, prefix: str) -> protocol.Listing:
+        """Return all names that begin with a prefix, as a registry knows them. Raises Unreachable when none answers."""
+        said, _ = await self._registries.ask("listing", _pack({"prefix": prefix}), _listing.decode)
+        return said
 
     def _ended(self, key: cache.Key, task: asyncio.Task[cache.Seat]) -> None:
         del self._asking[key]

@@ -111,6 +111,8 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Version of the cluster's file that it was started from; 0: it was started from none."""
     state: Literal["serving", "draining", "drained"] = "serving"
     """Whether its nodes take work, are coming to their end because somebody wished it, or have ended for that."""
+    trouble: str = ""
+    """Why the last renewal that was wished stopped short, or did not begin; empty when it was complete."""
 
     @property
     def address(self) -> network.Address:
@@ -150,6 +152,8 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     server: str = ""
     site: str = ""
     offers: tuple[Offer, ...] = ()
+    state: Literal["serving", "draining"] = "serving"
+    """Whether it takes work, or is coming to its end."""
 
     @property
     def address(self) -> network.Address:

@@ -1,7 +1,7 @@
 """What registries, nodes and resolvers say to each other: results of their methods, and what is pushed. Values only.
 
-Append-only, like frames: a field added later has a default. A registry exposes `lookup`, `recipients`, `subscribe` and `second`,
-every node `ping`, `serves`, `offers` and `connections`.
+Append-only, like frames: a field added later has a default. A registry exposes `lookup`, `listing`, `recipients`, `subscribe` and
+`second`, every node `ping`, `serves`, `offers`, `step_back` and `connections`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from callboard.names import model
+from callboard.rpc import network
 
 REGISTRY: Final = "registry"
 """Label of the registries."""
@@ -28,6 +29,41 @@ class Found(msgspec.Struct, frozen=True):
     answer: model.Answer
     serial: int
     """Of the registry's last push: an answer with a lower one than was heard already may be older than what was pushed."""
+
+
+class Standby(msgspec.Struct, frozen=True):
+    """One who takes an office when its turn comes."""
+
+    address: network.Address
+    order: int
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """A name, or what has a name of its own for each group, and who answers."""
+
+    name: str
+    """As callers may write it: with a domain of the group where that is not the default domain's."""
+    label: str
+    group: str
+    """Empty where every instance serves."""
+    kind: Literal["role", "service"]
+    active: model.Active
+    epoch: int
+    """0 where every instance serves, and while the office is vacant."""
+    instances: tuple[network.Address, ...]
+    """The active one, or all."""
+    standbys: tuple[Standby, ...] = ()
+    """Who stands for the office and does not hold it, the next one first."""
+    conflict: str = ""
+    """Why nobody is told who answers: nodes disagree about what the label is."""
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """The result of `listing`."""
+
+    names: list[Listed]
+    stale: bool
+    """From the last known state: coordination is out of the registry's reach."""
 
 
 class Subscribed(msgspec.Struct, frozen=True):

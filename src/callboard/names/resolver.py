@@ -88,13 +88,14 @@ class Resolver(lifecycle.Lifecycle):
         return answer
 
     async def _pinged(self, seat: cache.Seat) -> model.Answer | None:
-        answer = _given(seat)
-        tried: set[str] = set()
-        while seat.answer == answer and (address := seat.next(self._dead, tried)) is not None:
+        answer, tried = _given(seat), set[str]()
+        while (address := seat.next(self._dead, tried)) is not None:
             tried.add(address.incarnation)
             if await self._answers(address, answer):
                 others = tuple(each for each in answer.instances if each != address)
                 return msgspec.structs.replace(answer, instances=(address, *others))
+            if seat.answer is not None and seat.answer != answer:  # Others came meanwhile, or the epoch is another one.
+                answer, tried = seat.answer, set()
         return None
 
     async def _answers(self, address: network.Address, answer: model.Answer) -> bool:
@@ -104,6 +105,17 @@ class Resolver(lifecycle.Lifecycle):
             return registries.understood(_pong.decode, said).office == "held"
         except errors.CallboardError:
             return False
+
+    async def listing(self, prefix: str = "", *, timeout: float = 5.0) -> protocol.Listing:
+        """Return all names that begin with a prefix, and who answers or stands by; a registry has to be in reach.
+
+        Raises Unreachable when none answers, DeadlineExceeded.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._finder.listing(prefix)
+        except TimeoutError:
+            raise errors.DeadlineExceeded(f"no registry said what names there are within {timeout:g} s", ran="no") from None
 
     # Calls.
 

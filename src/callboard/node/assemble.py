@@ -61,6 +61,7 @@ class Node(lifecycle.Lifecycle):
         await self._queue.start()
         await self._wiring.start()
         self._app.call_through(self._wiring.resolver)
+        self._app.look_through(self._wiring.viewing.watched)
         await self._start_roles()
         said = self._entry()
         await asyncio.to_thread(entries.put, self._session, self._record, said)
@@ -85,7 +86,9 @@ class Node(lifecycle.Lifecycle):
             self._wiring.table.add(hosted.role)
 
     async def _drain(self, grace_seconds: float) -> None:
-        """All at once: they share the grace time, and what one still runs may call another."""
+        """All at once: they share the grace time, and what one still runs may call another. Others are told, if they can be."""
+        telling = asyncio.create_task(self._wiring.declare(self._entry()))
+        self._tasks.append(telling)
         await asyncio.gather(*(each.role.drain(grace_seconds) for each in self._hosted))
 
     async def _stop(self) -> None:
@@ -94,6 +97,7 @@ class Node(lifecycle.Lifecycle):
             self._wiring.table.remove(each.role)
             await each.role.stop()
         self._app.call_through(None)
+        self._app.look_through(None)
         await self._wiring.stop()
         await self._queue.stop()
         await self._hints.stop()
@@ -103,7 +107,8 @@ class Node(lifecycle.Lifecycle):
         self._session.close()
 
     def _entry(self) -> bytes:
-        return entries.made(self._record, self._hosted, self._wiring.peers.address)
+        leaving = self.phase is lifecycle.Phase.DRAINING
+        return entries.made(self._record, self._hosted, self._wiring.peers.address, draining=leaving)
 
     async def _tick(self) -> None:
         while True:

@@ -17,8 +17,14 @@ from callboard.rpc import network
 STARTED_AT: Final = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def made(record: layout.NodeRecord, hosted: Sequence[hosting.Hosted] = (), address: network.Address | None = None) -> bytes:
-    """Return the content of this process's entry: what it hosts, where its wire listens."""
+def made(
+    record: layout.NodeRecord,
+    hosted: Sequence[hosting.Hosted] = (),
+    address: network.Address | None = None,
+    *,
+    draining: bool = False,
+) -> bytes:
+    """Return the content of this process's entry: what it hosts, where its wire listens, whether it is coming to its end."""
     roles = [{"role": each.role.name, **each.role.facts()} for each in hosted if each.role.name != protocol.NODE]
     roles.sort(key=lambda facts: facts["role"] != record.role)  # What it is there for comes first.
     entry = layout.NodeEntry(
@@ -32,6 +38,7 @@ def made(record: layout.NodeRecord, hosted: Sequence[hosting.Hosted] = (), addre
         server=address.server if address is not None else "",
         site=record.settings.site,
         offers=tuple(each.offer for each in hosted),
+        state="draining" if draining else "serving",
     )
     return msgspec.json.encode(entry)
 

@@ -18,7 +18,8 @@ from callboard.app import exposure
 from callboard.brokers import address
 from callboard.coordination import engine, sessions
 from callboard.jobs import queue
-from callboard.kit import beat, clock
+from callboard.kit import beat, clock, grammar
+from callboard.names import groups
 from callboard.names import model as names
 from callboard.node import layout, wiring
 from callboard.roles import offices, role, self_report
@@ -115,6 +116,9 @@ def gateway(parts: Parts) -> Iterator[Hosted]:
         calls=wired.resolver,
         calls_ready=lambda: wired.resolver.home is not None,
         node_connections=wired.peers.connections,
+        names=wired.resolver,
+        coordination=wired.session,
+        view=wired.viewing.watched,
     )
     yield Hosted(made, exposure.role_offer(made), prepare if parts.record.index == 0 else None)
 
@@ -141,6 +145,18 @@ def domain_controller(parts: Parts) -> Iterator[Hosted]:
         lease_seconds=given.controller.lease_seconds,
         retention=given.retention,
     )
+    yield Hosted(made, exposure.role_offer(made, active="one"))
+
+
+def site_controller(parts: Parts) -> Iterator[Hosted]:
+    """Build the role that tells every node of the site what there is."""
+    from callboard.roles import site_controller  # Here, as most nodes host none.
+
+    site = parts.record.settings.site
+    candidacy = msgspec.structs.replace(
+        _candidacy(parts, site, None, preempt=False), groups=groups.Groups({site: (grammar.ROOT_DOMAIN,)})
+    )
+    made = site_controller.SiteController(parts.wiring.session, parts.wiring.peers, candidacy, parts.clock)
     yield Hosted(made, exposure.role_offer(made, active="one"))
 
 
@@ -173,6 +189,7 @@ BUILDERS: Final[Mapping[str, Callable[[Parts], Iterator[Hosted]]]] = {
     "gateway": gateway,
     "registry": registry,
     "domain-controller": domain_controller,
+    "site-controller": site_controller,
     "service": services,
 }
 
@@ -182,14 +199,20 @@ def roles(record: layout.NodeRecord) -> tuple[str, ...]:
     if record.role != "gateway":
         return (record.role,)
     given = record.settings
-    counts = {"registry": given.registry.count, "domain-controller": given.controller.count}
+    counts = {
+        "registry": given.registry.count,
+        "domain-controller": given.controller.count,
+        "site-controller": given.controller.site_count,
+    }
     return (*(name for name, count in counts.items() if count == 0), "gateway")
 
 
 def build(parts: Parts) -> list[Hosted]:
     """Return what the node of a record hosts: what every node does, and what its place asks for."""
     hosted: list[Hosted] = []
-    itself = self_report.NodeItself(parts.wiring.peers, parts.wiring.groups, lambda: [each.offer for each in hosted])
+    itself = self_report.NodeItself(
+        parts.wiring.peers, parts.wiring.groups, lambda: [each.offer for each in hosted], parts.wiring.presence.standing
+    )
     hosted.append(Hosted(itself, exposure.role_offer(itself)))
     for name in roles(parts.record):
         hosted += BUILDERS[name](parts)

@@ -5,7 +5,8 @@
     local.json        gateways and key for the     nodes/HEX.json    the record a node is started from, mode 0600
                       local commands, mode 0600    nodes/HEX.beat    its heartbeat (`kit.beat`)
                                                    nodes/HEX.door    where other nodes reach it, mode 0600
-                                                   nodes/HEX.log     what it printed
+    drained           there while this server      nodes/HEX.log     what it printed
+                      is to run no nodes
 
 The agent writes records, nodes read them, whoever stops them removes them. A record outlives its process until the claims of
 that process are ended: it is how a new agent knows whom it answers for.
@@ -18,6 +19,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -37,6 +39,8 @@ from callboard.settings import (
 
 AGENT = "agent"
 """The agent's session, and its entry."""
+WORD = "word"
+"""What the agent says of its own start, and of the renewal of its nodes; see `rebirth.Word`."""
 NODES = "nodes/"
 """Prefix of the nodes' entries."""
 _NODE_SESSION = re.compile("node-([0-9a-f]{32})")
@@ -50,7 +54,7 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     """UUIDv7 as 32 hexadecimal digits: the node's name in the store and everywhere."""
     role: str
-    """The kind of its place: worker, gateway, service, registry or domain-controller; see `hosting.roles`."""
+    """The kind of its place: worker, gateway, service, registry, domain-controller or site-controller; see `hosting.roles`."""
     index: int = 0
     """Which of the nodes of its kind: gateway i listens on port + i."""
     directory: str
@@ -70,13 +74,14 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     def _work(self) -> NodeRecord:
         given = self.settings
         groups = given.service.groups
+        leads = self.role == "site-controller" or (self.role == "gateway" and given.controller.site_count == 0)
         controls = self.role == "domain-controller" or (self.role == "gateway" and given.controller.count == 0)
         concern = Settings(
             app=given.app,
             data=given.data,
             cluster=given.cluster,
             site=given.site,
-            stands=given.stands,
+            stands=given.stands or not (controls or leads or self.role == "service"),
             store=given.store,
             coordination=given.coordination,
             wire=given.wire,
@@ -85,7 +90,9 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
             gateway=msgspec.structs.replace(given.gateway, count=0) if self.role == "gateway" else GatewaySettings(),
             service=msgspec.structs.replace(given.service, count=0) if self.role == "service" else ServiceSettings(groups=groups),
             registry=RegistrySettings(count=int(self.role == "gateway" and given.registry.count > 0)),
-            controller=msgspec.structs.replace(given.controller, count=1) if controls else ControllerSettings(),
+            controller=msgspec.structs.replace(
+                given.controller if controls else ControllerSettings(), count=int(controls), site_count=int(leads)
+            ),
             retention=given.retention if controls else RetentionSettings(),
         )
         return msgspec.structs.replace(self, incarnation="", settings=concern)
@@ -112,6 +119,8 @@ class NodeEntry(msgspec.Struct, frozen=True, kw_only=True):
     site: str = ""
     offers: tuple[names.Offer, ...] = ()
     """What it has methods for."""
+    state: Literal["serving", "draining"] = "serving"
+    """Whether it takes work, or is coming to its end."""
 
     @property
     def process(self) -> processes.Process:
@@ -133,6 +142,7 @@ class Layout:
         self.nodes = directory / "nodes"
         self.hub = directory / "hub.json"
         self.local = directory / "local.json"
+        self.drained = directory / "drained"
 
     def prepare(self) -> None:
         """Make the directories, or raise DataUnusable."""

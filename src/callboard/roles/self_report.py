@@ -1,12 +1,13 @@
 """What every node says of itself, at the label `node`: that its loop moves, what it answers for, who it is connected to.
 
-Registries ping it and resolvers fall back to it when there is no registry. It knows its node's table and nothing else.
+Registries ping it and resolvers fall back to it when there is no registry; gateways ask it to step back from an office. It knows
+its node's table and how the node stands for offices, and nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -18,16 +19,37 @@ from callboard.roles import role
 from callboard.rpc import peers, serving
 
 
+class Standing(Protocol):
+    """One candidacy; see `coordination.presence`."""
+
+    @property
+    def epoch(self) -> int: ...
+
+    def step_back(self, order: int) -> None: ...
+
+
+def _stands_for_nothing(label: str, group: str) -> None:
+    """Of a node without a part in elections."""
+
+
 class NodeItself(role.Role):
-    """The role that every node hosts. `offers` returns what the node's entry says of its roles and services."""
+    """The role that every node hosts. `offers` returns what the node's entry says of its roles and services, `standing` how the
+    node stands for the office of a label in a group."""
 
     name: ClassVar[str] = protocol.NODE
 
-    def __init__(self, wire: peers.Peers, grouping: groups.Groups, offers: Callable[[], Sequence[model.Offer]]) -> None:
+    def __init__(
+        self,
+        wire: peers.Peers,
+        grouping: groups.Groups,
+        offers: Callable[[], Sequence[model.Offer]],
+        standing: Callable[[str, str], Standing | None] = _stands_for_nothing,
+    ) -> None:
         super().__init__()
         self._wire = wire
         self._groups = grouping
         self._offers = offers
+        self._standing = standing
         self._methods = exposure.methods(self)
 
     @property
@@ -49,7 +71,7 @@ class NodeItself(role.Role):
         here = self._wire.identity.incarnation
         if offer is None or served is None or asked.incarnation not in ("", here):
             raise errors.UnknownName(f"{name} is not at node {here}", ran="no")
-        group = self._groups.of(asked.domain) if offer.active == "one" else ""
+        group = self._groups.serving(asked.label, asked.domain) if offer.active == "one" else ""
         epoch = served.admit(asked.domain, 0)
         return model.Answer(
             label=asked.label,
@@ -66,6 +88,22 @@ class NodeItself(role.Role):
         return list(self._offers())
 
     @exposure.method(idempotent=True)
+    async def step_back(self, label: str, group: str, epoch: int, order: int) -> None:
+        """Stand for an office behind those of lower orders; one that is held under this epoch (0: none is) goes to the next of
+        them. Returns as soon as that has begun. Raises NotActive, WrongEpoch, StateRefused."""
+        standing = self._standing(label, group)
+        if standing is None:
+            here = self._wire.identity.incarnation
+            raise errors.NotActive(f"node {here} does not stand for {label} of group {group}: look it up again", ran="no")
+        if standing.epoch != epoch:
+            raise errors.WrongEpoch(
+                f"{label} of group {group} is under epoch {standing.epoch} at this node, not {epoch}: look it up again",
+                ran="no",
+                epoch=standing.epoch,
+            )
+        standing.step_back(order)
+
+    @exposure.method(idempotent=True)
     async def connections(self) -> list[dict[str, Any]]:
         """Return facts of the open connections to other nodes."""
         return self._wire.connections()
@@ -74,7 +112,7 @@ class NodeItself(role.Role):
         served = self._wire.table.find(label)
         if served is None:
             return "absent"
-        domain = self._groups.domain_of(group) if group else grammar.DEFAULT_DOMAIN
+        domain = self._groups.domain_of(label, group) if group else grammar.DEFAULT_DOMAIN
         try:
             return "held" if domain is not None and served.admit(domain, epoch) == epoch else "waiting"
         except errors.CallboardError:

@@ -165,3 +165,32 @@ def test_entries_that_are_no_text_make_no_sense():
     noise = b'{"incarnation":"\xff","session":"\xff"}'
     seen = view(seam.Entry(f"candidates/{OFFICE}.000001.a", noise, 1, "node-a"), seam.Entry(MARK, noise, 2))
     assert seen.candidates == () and seen.mark == (election.Mark(0, "", 0.0), 2)
+
+
+def test_a_holder_that_steps_back_stands_behind_the_others_in_the_step_that_leaves_the_office():
+    seen = view(stands(1, 4), holds(1, 5), stands(2, 6))
+    back = msgspec.structs.replace(me(1, epoch=5), bid=msgspec.structs.replace(bid(1), order=3))
+    stands_again = seam.Create("candidates/billing.main.000003.1", election.encode(back.bid))
+    assert decide(seen, back) == election.HandOver((seam.Remove(ACTIVE, 5), seam.Remove(me(1).path, 4), stands_again))
+
+
+def test_one_that_stands_by_and_steps_back_only_stands_elsewhere():
+    seen = view(stands(1, 4), stands(2, 6), holds(2, 7))
+    back = msgspec.structs.replace(me(1), bid=msgspec.structs.replace(bid(1), order=3))
+    stands_again = seam.Create("candidates/billing.main.000003.1", election.encode(back.bid))
+    assert decide(seen, back) == election.Apply((seam.Remove(me(1).path, 4), stands_again))
+
+
+def test_one_that_must_not_stand_yet_gives_up_where_it_stood_before_it_stepped_back():
+    late = msgspec.structs.replace(me(1, stands_from=9), bid=msgspec.structs.replace(bid(1), order=3))
+    assert decide(view(stands(1, 4)), late, now=3) == election.HandOver((seam.Remove(me(1).path, 4),))
+
+
+def test_who_stands_for_which_office_is_told_the_best_first():
+    other = seam.Entry("candidates/cache.main.000001.1", election.encode(bid(1)), 7, "node-1")
+    foreign = msgspec.structs.replace(stands(3, 4), session="node-9")
+    found = election.candidates([stands(2, 4), other, stands(1, 5), foreign])
+    assert {office: [each.bid.order for each in standing] for office, standing in found.items()} == {
+        OFFICE: [1, 2],
+        "cache.main": [1],
+    }

@@ -311,3 +311,60 @@ async def test_what_coordination_refuses_for_a_while_is_tried_again(ground, duty
     await eventually(lambda: len(refused) > 4 and not standing.accepts(ground.clock.boot()))
     presence.session.apply = apply
     await eventually(lambda: standing.accepts(ground.clock.boot()) and other.epoch and "nodes/a" in ground.site.entries)
+
+
+async def test_one_that_steps_back_hands_over_gently_and_stays_behind(ground, duty, eventually):
+    """What runs may still answer while it leaves; the next one takes the office at once, and is not disturbed."""
+    one, two = await ground.presence("node-a"), await ground.presence("node-b")
+    standing, other = duty.stand(one, 1), Duty()
+    await eventually(lambda: duty.told == [standing.epoch])
+    first, second = standing.epoch, other.stand(two, 2)
+    await eventually(lambda: len([path for path in ground.paths() if path.startswith("candidates/")]) == 2)
+    duty.may_leave.clear()
+    standing.step_back(3)
+    await eventually(lambda: duty.told == [first, "left"])
+    assert standing.accepts(ground.clock.boot()) and not second.epoch
+    duty.may_leave.set()
+    began = ground.clock.boot()
+    await eventually(lambda: other.told == [second.epoch])
+    assert ground.clock.boot() - began < election.TURN_SHARE * one.session.granted_seconds * 1e9, "it had to wait for its turn"
+    assert second.epoch > first and not standing.epoch
+    late = second.safe_until + 2e9 * one.session.granted_seconds
+    await eventually(lambda: second.safe_until > late)
+    assert other.told == [second.epoch] and duty.told == [first, "left"]
+
+
+async def test_one_that_stepped_back_follows_as_soon_as_the_others_are_gone(ground, duty, eventually):
+    one, two = await ground.presence("node-a"), await ground.presence("node-b")
+    standing, other = duty.stand(one, 1), Duty()
+    await eventually(lambda: standing.epoch)
+    second = other.stand(two, 2)
+    await eventually(lambda: len([path for path in ground.paths() if path.startswith("candidates/")]) == 2)
+    standing.step_back(3)
+    await eventually(lambda: second.epoch)
+    epoch, began = second.epoch, ground.clock.boot()
+    await two.session.close()
+    await eventually(lambda: standing.epoch > epoch)
+    assert ground.clock.boot() - began < 0.5e9
+
+
+async def test_one_that_steps_back_to_where_it_stands_goes_further(ground, duty, eventually):
+    presence = await ground.presence("node-a")
+    standing = duty.stand(presence, 5)
+    await eventually(lambda: standing.epoch)
+    first = standing.epoch
+    standing.step_back(2)
+    await eventually(lambda: standing.epoch > first)
+    assert "candidates/billing.main.000006.a" in ground.paths()
+    standing.step_back(election.MAX_ORDER)
+    with pytest.raises(errors.StateRefused, match="behind order 999999"):
+        standing.step_back(1)
+
+
+async def test_a_standing_is_found_by_its_office(ground, duty):
+    presence = await ground.presence("node-a")
+    standing = duty.stand(presence)
+    assert presence.standing("billing", "main") is standing
+    assert presence.standing("billing", "north") is None
+    await standing.withdraw()
+    assert presence.standing("billing", "main") is None

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from callboard import errors
-from callboard.coordination import engine
+from callboard.coordination import election, engine
 from callboard.names import directory, groups, model
 
 A, B, C = (f"{n:032x}" for n in (1, 2, 3))
@@ -170,3 +170,45 @@ def test_entries_that_are_no_text_count_as_absent():
     made = book(node(A, offer()), engine.Entry(f"nodes/{B}", b'{"incarnation":"\xff"}', 2, "s"))
     assert incarnations(made.lookup(model.parse("cache"))) == [A]
     assert made.offices([engine.Entry("active/cache.north", b'{"label":"\xff"}', 3, "s")]) == set()
+
+
+def candidate(label, group, order, incarnation, session=None):
+    bid = election.Bid(incarnation, order, f"node-{incarnation}", 3.0)
+    path = f"candidates/{label}.{group}.{order:06}.{incarnation}"
+    return engine.Entry(path, election.encode(bid), 5, session or f"node-{incarnation}")
+
+
+def test_names_are_listed_with_who_answers_and_who_stands_by():
+    both = [offer("billing", "one"), offer()]
+    made = book(node(A, *both), node(B, *both), node(C, *both, offer("node", kind="role"), offer("worker", kind="role")))
+    made.offices([office("billing", "north", B, 7)])
+    standing = [candidate("billing", "north", order, each) for order, each in enumerate((C, B, A))]
+    assert made.candidates([*standing, candidate("billing", "south", 1, A), candidate("billing", "south", 0, "9" * 32)]) == set()
+    listed = {each.name: each for each in made.listing()}
+    assert list(listed) == ["billing@acme", "billing@initech", "cache", "worker"], "what every node has is no name"
+    north, south, cache, worker = listed.values()
+    assert (north.group, north.epoch, incarnations(north)) == ("north", 7, [B])
+    assert [(each.address.incarnation, each.order) for each in north.standbys] == [(C, 0), (A, 2)]
+    assert (south.epoch, south.instances, [each.address.incarnation for each in south.standbys]) == (0, (), [A])
+    assert (cache.active, cache.group, incarnations(cache), cache.standbys) == ("all", "", [A, B, C], ())
+    assert (cache.kind, worker.kind) == ("service", "role")
+    assert [each.name for each in made.listing("billing@i")] == ["billing@initech"]
+    assert made.listing("x") == []
+
+
+def test_a_name_of_the_default_domains_group_is_written_without_a_domain():
+    made = book(node(A, offer("billing", "one")), grouping=groups.Groups({"north": ["acme"], "rest": ["."]}))
+    made.offices([office("billing", "north", A, 7), office("billing", "rest", A, 8)])
+    assert [(each.name, each.group) for each in made.listing()] == [("billing@acme", "north"), ("billing", "rest")]
+
+
+def test_what_nodes_disagree_about_is_listed_with_the_reason():
+    made = book(node(A, offer()), node(B, offer(interface="other")))
+    (listed,) = made.listing()
+    assert "different interfaces for cache" in listed.conflict and incarnations(listed) == [A, B]
+
+
+def test_a_label_that_nobody_has_any_more_is_not_listed():
+    made = book(node(A, offer()))
+    made.nodes([])
+    assert made.vacant() == {"cache"} and made.listing() == []

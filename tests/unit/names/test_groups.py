@@ -20,9 +20,9 @@ def test_the_longest_match_decides():
         "south",
     )
     assert grouping.names == ("north", "south", "west")
-    assert grouping.domain_of("south") == "."
-    assert grouping.of(grouping.domain_of("west")) == "west"
-    assert grouping.domain_of("east") is None
+    assert grouping.domain_of("billing", "south") == "."
+    assert grouping.of(grouping.domain_of("billing", "west")) == "west"
+    assert grouping.domain_of("billing", "east") is None
 
 
 def test_a_domain_that_no_group_serves_is_named_with_the_groups():

@@ -8,10 +8,10 @@ import msgspec
 
 from callboard import errors
 from callboard.app import exposure
-from callboard.coordination import engine
+from callboard.coordination import engine, presence
 from callboard.coordination.engines import memory
 from callboard.names import groups, model, resolver
-from callboard.roles import registry, self_report
+from callboard.roles import offices, registry, self_report, service
 from callboard.roles.registry import watch
 from callboard.rpc import doors, peers, serving
 from callboard.testing import simnet, virtual
@@ -81,12 +81,16 @@ class Node:
         )
         self.link = town.fabric.coordination_link(self.name)
         self.registry = None
-        self.itself = self_report.NodeItself(self.peers, town.groups, self.offers)
+        self.presence = None
+        self.itself = self_report.NodeItself(self.peers, town.groups, self.offers, self._standing)
         self.resolver = resolver.Resolver(self.peers, town.read_doors, chance=town.chance.random)
 
     @property
     def address(self):
         return self.peers.address
+
+    def _standing(self, label, group):
+        return None if self.presence is None else self.presence.standing(label, group)
 
     def offers(self):
         roles = [self.itself, *([self.registry] if self.registry else [])]
@@ -135,6 +139,24 @@ class Node:
             next(shop for shop in self.shops if shop.label == label).epochs[group] = epoch
         return epoch
 
+    async def stand(self, declared, order, *, preempt=True):
+        """Host a service of an app, and stand for its offices in all groups."""
+        self.presence = presence.Presence(self.session, self.town.clock, chance=self.town.chance.random)
+        candidacy = offices.Candidacy(
+            presence=self.presence,
+            groups=self.town.groups,
+            stands_for=self.town.groups.names,
+            order=order,
+            preempt=preempt,
+            address=lambda: self.address,
+        )
+        self.hosted = service.Service(declared, clock=self.town.clock, candidacy=candidacy)
+        self.shops = [*self.shops, self.hosted]
+        await self.presence.start()
+        await self.hosted.start()
+        self.table.add(self.hosted)
+        return await self.declare()
+
     async def leave(self, label="billing", group="main"):
         shop = next(shop for shop in self.shops if shop.label == label)
         epoch = shop.epochs.pop(group)
@@ -155,7 +177,8 @@ class Node:
             shop.waits = asyncio.Event()
 
     async def stop(self):
-        for part in (self.resolver, self.registry, self.itself, self.peers):
+        hosted = (self.hosted, self.presence) if self.presence is not None else ()
+        for part in (self.resolver, self.registry, *hosted, self.itself, self.peers):
             if part is not None:
                 await part.stop()
         await self.session.close()

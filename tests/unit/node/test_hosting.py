@@ -19,11 +19,13 @@ def record(role, **flags):
     [
         ("worker", {}, ("worker",)),
         ("service", {}, ("service",)),
-        ("gateway", {}, ("registry", "domain-controller", "gateway")),
-        ("gateway", {"registry__count": 2}, ("domain-controller", "gateway")),
-        ("gateway", {"controller__count": 1}, ("registry", "gateway")),
-        ("gateway", {"registry__count": 1, "controller__count": 1}, ("gateway",)),
+        ("gateway", {}, ("registry", "domain-controller", "site-controller", "gateway")),
+        ("gateway", {"registry__count": 2}, ("domain-controller", "site-controller", "gateway")),
+        ("gateway", {"controller__count": 1}, ("registry", "site-controller", "gateway")),
+        ("gateway", {"controller__site_count": 1}, ("registry", "domain-controller", "gateway")),
+        ("gateway", {"registry__count": 1, "controller__count": 1, "controller__site_count": 1}, ("gateway",)),
         ("domain-controller", {"controller__count": 2}, ("domain-controller",)),
+        ("site-controller", {"controller__site_count": 2}, ("site-controller",)),
         ("registry", {"registry__count": 2}, ("registry",)),
     ],
 )

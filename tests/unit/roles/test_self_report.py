@@ -1,9 +1,18 @@
 import pytest
 
 from callboard import errors
+from callboard.app import declaring
 from callboard.names import groups
+from callboard.rpc import serving
 from tests.unit.names import town as towns
 from tests.unit.names.town import lived, pack, unpack
+
+
+class Billing:
+    """A service with one active instance."""
+
+    async def balance(self, call: serving.Call) -> int:
+        return call.epoch
 
 
 async def _ask(asker, node, method, **args):
@@ -60,5 +69,29 @@ def test_a_node_tells_its_connections_and_its_offers():
         asker = await town.node()
         assert {each["label"] for each in await _ask(asker, node, "offers")} == {"billing", "node"}
         assert [each["peer"] for each in await _ask(asker, node, "connections")] == [asker.incarnation]
+
+    lived(scenario)
+
+
+def test_a_node_steps_back_from_the_office_that_is_meant_and_from_no_other():
+    async def scenario(town):
+        app = declaring.Callboard("town")
+        app.service("billing", active="one")(Billing)
+        node = await town.node(declared=False)
+        await node.stand(app.services["billing"], 3)
+        asker = await town.node()
+        standing = node.presence.standing("billing", "main")
+        await town.until(lambda: standing.epoch)
+        first = standing.epoch
+        with pytest.raises(errors.NotActive, match="does not stand for billing of group north"):
+            await _ask(asker, node, "step_back", label="billing", group="north", epoch=first, order=9)
+        for epoch in (0, first - 1):
+            with pytest.raises(errors.WrongEpoch) as refused:
+                await _ask(asker, node, "step_back", label="billing", group="main", epoch=epoch, order=9)
+            assert (refused.value.data["epoch"], refused.value.data["ran"]) == (first, "yes")
+        args = pack(label="billing", group="main", epoch=first, order=9)
+        await asker.peers.request(node.address, label="node", domain="main", method="step_back", args=args, timeout=1.0)
+        await town.until(lambda: standing.epoch > first)
+        assert f"candidates/billing.main.000009.{node.incarnation}" in town.site.entries
 
     lived(scenario)

@@ -35,7 +35,7 @@ async def one(
     grant.check_scope(keys.INVOKE)
     parsed = model.parse(name, domain)
     if parsed.label in services.RESERVED:
-        _check_operator(grant)
+        check_operator(grant)
     grant.check_domain(parsed.domain)
     args = _packed(intake.read(body, _args), method) if body else b""
     try:
@@ -55,7 +55,7 @@ async def many(desk: desks.Desk, grant: keys.Grant, body: bytes) -> shapes.Outco
     if not 0 < given.timeout <= MAX_SECONDS:
         raise errors.InvalidInput(f"timeout {given.timeout} is out of range: over 0, to {MAX_SECONDS:g} seconds")
     if model.parse_target(given.target).kind == "role":
-        _check_operator(grant)
+        check_operator(grant)
     grant.check_domain(grammar.DEFAULT_DOMAIN)
     args = _packed(given.args, given.method)
     found = await _callers(desk).broadcast(given.target, given.method, args, mode=given.mode, timeout=given.timeout)
@@ -68,7 +68,8 @@ def _callers(desk: desks.Desk) -> services.Caller:
     return desk.calls
 
 
-def _check_operator(grant: keys.Grant) -> None:
+def check_operator(grant: keys.Grant) -> None:
+    """Raise Forbidden unless a key is for those who run the system: with the scope admin, and for all domains."""
     grant.check_scope(keys.ADMIN)
     if grant.domain != grammar.ROOT_DOMAIN:
         raise errors.Forbidden(f"key {grant.key_id} reaches {grant.domain} alone: roles are for keys that reach all domains")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from litestar import Request
 from litestar.connection import ASGIConnection
@@ -18,17 +18,33 @@ from litestar.params import FromQuery
 
 from callboard import errors
 from callboard.app import services
+from callboard.cluster import watching
+from callboard.coordination import engine
 from callboard.jobs import kinds
 from callboard.jobs import queue as queues
+from callboard.kit import grammar
+from callboard.names import model, protocol
 from callboard.roles.gateway import health, keys, metrics, roster, waits
 
 MAX_BODY: Final = 1 << 20
 """Bytes that the body of a request may have, unless it is a batch."""
 MAX_BATCH_BODY: Final = 16 << 20
-PROVIDED: Final = ("desk", "caller", "body", "job_id", "queue_name", "key_id", "name", "method", "incarnation")
+PROVIDED: Final = ("desk", "caller", "body", "job_id", "queue_name", "key_id", "name", "method", "incarnation", "server")
 """Parameters of routes that come from elsewhere than the query."""
 
 Asked = Request[Any, Any, Any]
+
+
+class Names(services.Caller, Protocol):
+    """Who knows what is behind a name: a node's `names.resolver.Resolver`."""
+
+    async def lookup(
+        self, name: str, *, ping: bool = False, timeout: float = 5.0, domain: str = grammar.DEFAULT_DOMAIN
+    ) -> model.Answer:
+        """Return who answers for a name; with `ping`, who did so just now, as the first of the instances."""
+
+    async def listing(self, prefix: str = "", *, timeout: float = 5.0) -> protocol.Listing:
+        """Return all names that begin with a prefix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +60,12 @@ class Desk:
     health: health.Health
     calls: services.Caller | None = None
     """The node's way to named services and roles; None where it has none."""
+    names: Names | None = None
+    """The same with what lies behind a name; None where it has none."""
+    coordination: engine.Session | None = None
+    """The node's part in coordination; None where it has none."""
+    view: watching.Watched | None = None
+    """The node's cluster view; None where it has none."""
     max_batch_body: int = MAX_BATCH_BODY
     """Bytes that the body of a batch may have."""
 

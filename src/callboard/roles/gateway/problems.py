@@ -59,6 +59,7 @@ _STATUSES: Final[dict[type[errors.CallboardError], int]] = {
     errors.AnsweredTwice: 502,
     errors.WireRefused: 503,
     errors.CoordinationUnavailable: 503,
+    errors.CoordinationConflict: 409,
     errors.CallError: 502,
 }
 _STANDARD: Final = ("type", "title", "status", "detail", "code", "retryable")

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Final, cast
 import msgspec
 
 from callboard.app import exposure, services
+from callboard.cluster import watching
+from callboard.coordination import engine
 from callboard.http import server
 from callboard.jobs import kinds as declared
 from callboard.jobs import queue as queues
@@ -35,7 +37,8 @@ class Gateway(role.Role):
 
     `kinds` are those of the app, if there is one: their submissions get its defaults and have their arguments checked.
     `entries` reads the entries of live nodes without blocking the loop. `calls` finds named services, `calls_ready` tells whether
-    it can, `node_connections` lists the node's connections with other nodes. Errors at start as `http.server.Server` says.
+    it can, `names` knows what is behind them, `coordination` is the node's part in that, `node_connections` lists its connections
+    with other nodes, `view` is its cluster view. Errors at start as `http.server.Server` says.
     """
 
     name: ClassVar[str] = "gateway"
@@ -52,6 +55,9 @@ class Gateway(role.Role):
         calls: services.Caller | None = None,
         calls_ready: Callable[[], bool] | None = None,
         node_connections: Callable[[], Sequence[dict[str, Any]]] = list,
+        names: desks.Names | None = None,
+        coordination: engine.Session | None = None,
+        view: watching.Watched | None = None,
     ) -> None:
         super().__init__()
         self._node_connections = node_connections
@@ -65,6 +71,9 @@ class Gateway(role.Role):
             metrics=metrics.Metrics(queue, live.nodes),
             health=health.Health(queue, calls_ready or (lambda: calls is not None)),
             calls=calls,
+            names=names,
+            coordination=coordination,
+            view=view,
             max_batch_body=max_body_bytes,
         )
         self._server = server.Server(edge.Edge(cast(edge.App, site.build(self._desk)), self._desk), host, port)

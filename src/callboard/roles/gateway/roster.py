@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import difflib
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +18,8 @@ Entries = Callable[[], Awaitable[Iterable[coordination.Entry]]]
 """Reads the entries of live sessions; must not block the event loop."""
 MAX_AGE_NS: Final = 1_000_000_000
 PREFIX: Final = "nodes/"
+FEWEST: Final = 4
+"""Letters of the end of a node's id that may stand for it."""
 
 
 class Roster:
@@ -56,6 +59,24 @@ class Roster:
         if knowing:
             return f"no live worker knows version {job.version} of kind {job.kind!r}"
         return f"no live worker knows kind {job.kind!r}"
+
+
+def is_meant(incarnation: str, given: str) -> bool:
+    """Tell whether a node is meant by its id or, as tables show it, by the end of that."""
+    return incarnation == given or (len(given) >= FEWEST and incarnation.endswith(given))
+
+
+def meant(given: str, known: Collection[str], what: str) -> str:
+    """Return which node is meant. Raises NotFound, which names the nearest one; InvalidInput for an end that several have."""
+    found = [each for each in known if is_meant(each, given)]
+    if len(found) > 1:
+        raise errors.InvalidInput(f"{given!r:.40} is the end of {len(found)} nodes' ids: give more of it")
+    if not found:
+        ends = {each[-len(given) :] if given else each: each for each in sorted(known)}
+        near = difflib.get_close_matches(given, ends, n=1)
+        mend = f"did you mean {ends[near[0]]}?" if near else "'callboard nodes' lists those that live"
+        raise errors.NotFound(f"no node {given!r:.40} {what}: {mend}")
+    return found[0]
 
 
 def _facts(entry: coordination.Entry) -> dict[str, Any]:

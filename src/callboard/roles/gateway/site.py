@@ -11,14 +11,15 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 
 from callboard.roles.gateway import desk as desks
 from callboard.roles.gateway import docs, problems
-from callboard.roles.gateway.routes import access, calls, health, jobs, nodes, queues
+from callboard.roles.gateway.routes import access, calls, health, jobs, names, nodes, queues, servers, view
 
 _CLIENT_LEFT: Final = 499
 
 
 def build(desk: desks.Desk) -> Litestar:
     """Return the application whose routes work with `desk`."""
-    keyed = [*jobs.HANDLERS, *queues.HANDLERS, *nodes.HANDLERS, *access.HANDLERS, *calls.HANDLERS]
+    rooms = (jobs, queues, nodes, servers, names, access, calls, view)
+    keyed = [handler for room in rooms for handler in room.HANDLERS]
     keyed.remove(jobs.submit_batch)
     batch = Router("/", route_handlers=[jobs.submit_batch], request_max_body_size=desk.max_batch_body)
     return Litestar(

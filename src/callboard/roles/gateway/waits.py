@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ MAX_BYTES: Final = 4 << 20
 """Bytes of arguments and results that one answer brings, about."""
 
 Key = tuple[str, bytes]
+T = TypeVar("T")
 
 
 class Seen(msgspec.Struct):
@@ -50,14 +51,18 @@ class Waits:
     async def one(self, domain: str, id: bytes, seconds: float) -> model.Job | None:
         """Return a job when it is finished, after `seconds`, or when the gateway drains; None if there is none."""
         try:
-            async with asyncio.timeout(0 if self._over else None) as scope:
-                self._open.add(scope)
-                try:
-                    return await self._queue.wait(domain, id, seconds)
-                finally:
-                    self._open.discard(scope)
+            return await self.unless_over(self._queue.wait(domain, id, seconds))
         except TimeoutError:
             return await self._queue.get(domain, id)
+
+    async def unless_over(self, waiting: Awaitable[T]) -> T:
+        """Await something for as long as the gateway does not drain. Raises TimeoutError when it does."""
+        async with asyncio.timeout(0 if self._over else None) as scope:
+            self._open.add(scope)
+            try:
+                return await waiting
+            finally:
+                self._open.discard(scope)
 
     async def some(self, domain: str, ids: Sequence[bytes], seconds: float) -> Seen:
         """Return those of the jobs that are finished as soon as one is, or none after `seconds` or when the gateway drains.

@@ -18,6 +18,7 @@ from callboard.coordination import engine
 from callboard.kit import backoff, lifecycle
 from callboard.names import directory, model
 
+FOLDERS: Final = (model.ACTIVE, model.CANDIDATES, model.NODES)
 SETTLE_SHARE: Final = 2.0
 """For how many times the granted session time nodes that vanished in an outage are kept after it."""
 FORGET_SECONDS: Final = 30.0
@@ -45,7 +46,7 @@ class Feed(lifecycle.Lifecycle):
         self._book = book
         self._changed = changed
         self._chance = chance
-        self._old = {model.NODES, model.ACTIVE}
+        self._old = {*FOLDERS}
         self._woken = asyncio.Event()
         self._nodes: Sequence[engine.Entry] = ()
         self._was_out = False
@@ -65,7 +66,7 @@ class Feed(lifecycle.Lifecycle):
         self._told_stale.add(seat)
 
     async def _start(self) -> None:
-        for folder in (model.NODES, model.ACTIVE):
+        for folder in FOLDERS:
             self._ends.append(self._session.watch(folder, lambda folder=folder: self._wake(folder)))  # type: ignore[misc]
         self._ends.append(self._session.follow(self._turned))
         self._woken.set()
@@ -114,7 +115,7 @@ class Feed(lifecycle.Lifecycle):
             except BaseException:
                 self._old.add(folder)
                 raise
-            seats |= self._book.offices(entries) if folder == model.ACTIVE else self._book.nodes(self._settling(entries))
+            seats |= self._fed(folder, entries)
         seats |= self._forgotten()
         self.loaded = True
         if not self.stale:
@@ -122,6 +123,13 @@ class Feed(lifecycle.Lifecycle):
             self._told_stale = set()
         if seats:
             self._changed(seats)
+
+    def _fed(self, folder: str, entries: Sequence[engine.Entry]) -> set[directory.Seat]:
+        if folder == model.ACTIVE:
+            return self._book.offices(entries)
+        if folder == model.CANDIDATES:
+            return self._book.candidates(entries)
+        return self._book.nodes(self._settling(entries))
 
     def _settling(self, entries: Sequence[engine.Entry]) -> Sequence[engine.Entry]:
         """Return the entries, and those from before an outage that are not back yet."""

@@ -89,6 +89,11 @@ class Registry(role.Role):
         return protocol.Found(self._said(self._book.lookup(model.parse(name))), self._serial)
 
     @exposure.method(idempotent=True)
+    async def listing(self, prefix: str = "") -> protocol.Listing:
+        """Return every name that somebody answers and that begins with a prefix, with those who stand by."""
+        return protocol.Listing(self._book.listing(prefix), self._feed.stale)
+
+    @exposure.method(idempotent=True)
     async def recipients(self, target: str) -> list[network.Address]:
         """Return every node that hosts a role or a service. Raises InvalidName, UnknownName, InterfaceConflict."""
         return self._book.recipients(model.parse_target(target))

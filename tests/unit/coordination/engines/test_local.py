@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import stat
+import time
 
 import pytest
 
@@ -83,7 +84,7 @@ async def test_numbers_are_on_disk_before_anybody_hears_of_them(place, monkeypat
     assert synced == [str(place.path / "book.json.new"), str(place.path)]
 
 
-async def test_a_lost_book_is_replaced_by_one_whose_numbers_are_greater(place):
+async def test_a_lost_book_is_replaced_by_one_whose_numbers_are_greater(place, eventually):
     session = await place.session("node-a")
     number = (await session.apply([seam.Create("x/y", b"")]))[0]
     await session.close()
@@ -91,7 +92,7 @@ async def test_a_lost_book_is_replaced_by_one_whose_numbers_are_greater(place):
     with pytest.raises(errors.DataUnusable, match=r"damaged or foreign .* stop what runs here and remove it"):
         await place.session("node-a")
     (place.path / "book.json").unlink()
-    await asyncio.sleep(1.0)  # Numbers of a new book begin with the second in which it is made.
+    await eventually(lambda: time.time() >= number)  # Those of a new book begin with the second in which it is made.
     again = await place.session("node-a")
     assert (await again.apply([seam.Create("x/y", b"")]))[0] > number
 

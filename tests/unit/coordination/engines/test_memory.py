@@ -21,18 +21,21 @@ async def test_a_name_is_a_site_while_anybody_has_it_open():
         await each.close()
 
 
-async def test_nothing_expires_while_the_site_does_not_serve(eventually):
-    site = memory.Site()
-    session = await memory.MemoryEngine(site, session_seconds=0.1).session("node-a")
-    site.stop()
-    await eventually(lambda: session.state is seam.State.SUSPENDED)
-    with pytest.raises(errors.CoordinationUnavailable, match="no quorum"):
-        await session.sessions()
-    await asyncio.sleep(0.25)
-    site.resume()
-    await eventually(lambda: session.state is seam.State.CONNECTED)
-    assert site.names == {"node-a"}
-    await session.close()
+def test_nothing_expires_while_the_site_does_not_serve(eventually):
+    async def main(loop):
+        site = memory.Site()
+        session = await memory.MemoryEngine(site, session_seconds=3.0).session("node-a")
+        site.stop()
+        await eventually(lambda: session.state is seam.State.SUSPENDED)
+        with pytest.raises(errors.CoordinationUnavailable, match="no quorum"):
+            await session.sessions()
+        await asyncio.sleep(60 * 60)
+        site.resume()
+        await eventually(lambda: session.state is seam.State.CONNECTED)
+        assert site.names == {"node-a"}
+        await session.close()
+
+    virtual.run(main)
 
 
 async def test_one_whose_beginning_was_not_answered_begins_anew():

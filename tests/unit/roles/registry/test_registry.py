@@ -334,3 +334,40 @@ def test_a_hung_service_is_replaced_within_five_seconds_and_its_successor_serves
         await stands[1][1].stop()
 
     lived(scenario)
+
+
+def test_names_are_listed_from_the_last_known_state_and_say_stale_while_coordination_is_out_of_reach():
+    async def scenario(town):
+        place = await town.registry(limits=NEVER)
+        app = declaring.Callboard("town")
+        app.service("billing", active="one")(Billing)
+        stands = []
+        for order in range(2):
+            node = await town.node(resolving=False, declared=False)
+            await node.stand(app.services["billing"], order)
+            stands.append(node.incarnation)
+        caller = await town.node()
+        await town.until(lambda: caller.resolver.home is not None)
+        await town.until(lambda: any(each.standbys and each.instances for each in place.registry._book.listing()))
+
+        async def listed():
+            said = await caller.resolver.listing("bill")
+            (billing,) = said.names
+            return (
+                said.stale,
+                [each.incarnation for each in billing.instances],
+                [each.address.incarnation for each in billing.standbys],
+            )
+
+        assert await listed() == (False, stands[:1], stands[1:])
+        town.site.stop()
+        await town.until(lambda: place.registry._feed.stale)
+        assert await listed() == (True, stands[:1], stands[1:])
+        town.site.resume()
+        await town.until(lambda: not place.registry._feed.stale)
+        assert (await listed())[0] is False
+        await place.die()
+        with pytest.raises(errors.Unreachable, match="no registry answers"):
+            await caller.resolver.listing()
+
+    lived(scenario)

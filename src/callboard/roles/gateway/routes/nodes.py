@@ -1,14 +1,15 @@
-"""Routes of nodes: who is alive."""
+"""Routes of nodes: who is alive, and who is to end."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from litestar import get
+from litestar import get, post
+from litestar.params import FromPath
 
 from callboard.http import shapes
 from callboard.roles.gateway import desk as desks
-from callboard.roles.gateway import keys
+from callboard.roles.gateway import keys, wishing
 
 
 @get("/v1/nodes", summary="List the live nodes", opt={"scope": keys.READ})
@@ -16,4 +17,15 @@ async def listed(desk: desks.TheDesk, caller: desks.TheCaller) -> shapes.Nodes:
     return shapes.Nodes(await desk.roster.nodes())
 
 
-HANDLERS: list[Any] = [listed]
+@post(
+    "/v1/nodes/{incarnation:str}/drain",
+    status_code=200,
+    summary="Drain a node: it takes no work any more and ends, and another one is started in its place",
+    description="By its id, or the end of that. The key must reach all domains.",
+    opt={"scope": keys.ADMIN},
+)
+async def drain(desk: desks.TheDesk, caller: desks.TheCaller, incarnation: FromPath[str]) -> shapes.Wished:
+    return await wishing.drain_node(desk, caller.grant, incarnation)
+
+
+HANDLERS: list[Any] = [listed, drain]
