@@ -1,37 +1,23 @@
 """Two servers from one file, as real processes on addresses of their own, on a database and an ensemble that they share.
 
 A job that is submitted at one runs at the other, which alone takes its queue; so is a service called. One that comes with an
-older file stands for no office.
+older file, or hears of a newer one while it runs, stands for no office.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from callboard.cli.demo import deployment
 from callboard.testing.engines import zookeeper as zookeepers
-
-CALLBOARD = (sys.executable, "-m", "callboard.cli")
-SECONDS = 40.0
+from tests.acceptance import sites
 
 FILE = """
-version = {version}
-cluster = "acme"
-app = "shop:app"
-store.url = "{store}"
-coordination.url = "{coordination}"
-wire.certificates = "certs"
-
 [groups]
 main = ["."]
 north = ["north"]
@@ -74,75 +60,15 @@ class Billing:
 """
 
 
-class Site:
-    """A directory with the file, the app and the certificates, as every server has them, and the agents started there."""
-
-    def __init__(self, directory: Path, store: str, coordination: str) -> None:
-        self.directory = directory
-        self._given = {"store": store, "coordination": coordination, "port": str(deployment._free_ports(1))}
-        self._agents: list[subprocess.Popen[str]] = []
-        (directory / "shop.py").write_text(APP)
-        self.write(1)
-        self.run("certs", "init")
-        for server in ("alpha", "beta"):
-            self.run("certs", "issue", server)
-
-    def write(self, version: int) -> None:
-        (self.directory / "cluster.toml").write_text(FILE.format(version=version, **self._given))
-
-    def start(self, *tokens: str) -> dict[str, Any]:
-        """Start an agent; return what it says once it is ready, and how, in `notes`."""
-        said = self.directory / f"agent-{len(self._agents)}.err"
-        with said.open("w") as err:
-            command = [*CALLBOARD, "agent", *tokens, "--json"]
-            made = subprocess.Popen(command, cwd=self.directory, env=clean(), text=True, stdout=subprocess.PIPE, stderr=err)
-        self._agents.append(made)
-        assert made.stdout is not None
-        line = made.stdout.readline()
-        assert line, said.read_text()
-        return {**json.loads(line), "notes": said.read_text()}
-
-    def stop(self, place: int) -> None:
-        self._agents[place].terminate()
-        assert self._agents[place].wait(SECONDS) == 0
-
-    def run(self, *tokens: str, code: int = 0) -> str:
-        command = [*CALLBOARD, *tokens]
-        ran = subprocess.run(
-            command, cwd=self.directory, env=clean(), text=True, capture_output=True, timeout=SECONDS, check=False
-        )
-        assert ran.returncode == code, ran.stdout + ran.stderr
-        return ran.stderr if code else ran.stdout
-
-    def nodes(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self.run("nodes", "--data", "alpha", "--json"))["nodes"]
-        return found
-
-    def until(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, [path.read_text() for path in self.directory.glob("agent-*.err")]
-
-    def sweep(self) -> None:
-        for each in self._agents:
-            with each:
-                each.kill()
-        deployment._end_leftovers(self.directory)
-
-
-def clean() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("CALLBOARD_")}
-
-
 @pytest.fixture
-def site(tmp_path: Path, mariadb_database: str, zookeeper: zookeepers.Ensemble) -> Iterator[Site]:
-    made = Site(tmp_path, mariadb_database, zookeeper.url(f"/{tmp_path.name}"))
+def site(tmp_path: Path, mariadb_database: str, zookeeper: zookeepers.Ensemble) -> Iterator[sites.Site]:
+    made = sites.Site(tmp_path, FILE, APP, mariadb_database, zookeeper.url(f"/{tmp_path.name}"))
     with contextlib.ExitStack() as ends:
         ends.callback(made.sweep)
         yield made
 
 
-def test_a_job_submitted_at_one_server_runs_at_the_other_which_alone_takes_its_queue(site: Site):
+def test_a_job_submitted_at_one_server_runs_at_the_other_which_alone_takes_its_queue(site: sites.Site):
     shown = [line.split("\t") for line in site.run("config", "check").splitlines()]
     assert [row[0] for row in shown] == ["alpha", "(others)"]
     alpha = site.start("--server", "alpha")
@@ -166,3 +92,27 @@ def test_a_job_submitted_at_one_server_runs_at_the_other_which_alone_takes_its_q
     again = site.start("--server", "beta", "--address", "127.0.0.3")
     assert "this server stands for no office" in again["notes"]
     assert "not_active" in site.run("call", "billing@north", "where", "--timeout", "1", "--data", "alpha", code=5)
+
+
+def test_a_newer_file_that_is_published_is_heard_of_and_taken_up_by_a_reload(site: sites.Site):
+    site.start("--server", "alpha")
+    site.start("--server", "beta", "--address", "127.0.0.3")
+    site.until(lambda: len(site.nodes()) == 5)
+    site.run("config", "push")
+    before = json.loads(site.run("call", "billing@north", "where", "--data", "alpha"))
+
+    site.write(2)
+    site.run("config", "push")
+    said = site.directory / "agent-1.err"
+    site.until(lambda: "version 2 was pushed, and this file is version 1" in said.read_text())
+    site.until(lambda: "renewal is complete" in said.read_text())
+    other = site.directory / "agent-0.err"
+    site.until(lambda: "renewal is complete" in other.read_text())  # Of its gateway, which hosts controllers.
+    assert "not_active" in site.run("call", "billing@north", "where", "--timeout", "1", "--data", "alpha", code=5)
+    assert "role=worker" not in said.read_text().partition("renewal begins")[2], "workers stand for nothing: they go on"
+
+    site._agents[1].send_signal(signal.SIGUSR2)  # What the command does, which would wait for it.
+    site.until(lambda: said.read_text().count("renewal begins") == 2)
+    site.until(lambda: said.read_text().count("renewal is complete") == 2)
+    after = json.loads(site.run("call", "billing@north", "where", "--data", "alpha"))
+    assert after != before and str(site.directory / "beta" / "nodes") in after

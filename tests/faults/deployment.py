@@ -25,6 +25,7 @@ import msgspec
 
 from callboard.client import Client
 from callboard.http import shapes
+from callboard.jobs import model
 from callboard.node import layout, processes
 from tests.faults import history
 from tests.faults.book import Book
@@ -32,9 +33,11 @@ from tests.faults.book import Book
 CALLBOARD = Path(sys.executable).with_name("callboard")
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 END_SECONDS = 20.0
 AT_ONCE = 200
+POLL_SECONDS = 0.05
+UNFINISHED = [state.word for state in model.State if state not in model.TERMINAL]
 
 
 class Eventually(Protocol):
@@ -62,6 +65,8 @@ class Deployment:
     """A data directory, the agents started for it, and what was acknowledged by its gateways."""
 
     APP = "ledger"
+    RUN_SECONDS = END_SECONDS
+    """What a command may take."""
 
     def __init__(self, data: Path, notes: Path, eventually: Eventually, store: str | None = None) -> None:
         """`notes` is a directory of the tests' own, on another disk than `data` if that one gets full. `store` is a URL; None
@@ -105,20 +110,27 @@ class Deployment:
         await self.close()
         shape = f"--workers {workers} --slots {slots} --gateways {gateways} --port {self.port}".split()
         shape += ["--store", self.store] if self.store is not None else []
+        return await self._started([CALLBOARD, "up", f"{self.APP}:app", "--data", self.data, "--json", *shape, *options], HERE)
+
+    async def _started(self, command: Sequence[str | Path], directory: Path, seconds: float = START_SECONDS) -> Any:
         name = f"up-{len(self._agents)}"
-        agent = self._spawn([CALLBOARD, "up", f"{self.APP}:app", "--data", self.data, "--json", *shape, *options], HERE, name)
+        agent = self._spawn(command, directory, name)
         self._agents.append(agent)
         self.agent = agent
         printed = self._notes / f"{name}.out"
         try:
-            await self.eventually(lambda: printed.read_bytes().endswith(b"\n") or agent.poll() is not None, START_SECONDS)
+            await self.eventually(lambda: printed.read_bytes().endswith(b"\n") or agent.poll() is not None, seconds)
         except BaseException:
             print(self.log(), *(path.read_text() for path in (self.data / "nodes").glob("*.log")), sep="\n")
             raise
         assert agent.poll() is None, f"up ended with {agent.returncode}: {self.log()}"
+        self.connect()
+        return json.loads(printed.read_text())
+
+    def connect(self) -> None:
+        """Make its client, on this loop."""
         urls, key = self.access()
         self._client = Client(urls, key, timeout=END_SECONDS)
-        return json.loads(printed.read_text())
 
     async def run(self, *arguments: str) -> Ran:
         """Run a command to its end."""
@@ -162,7 +174,7 @@ class Deployment:
             text=True,
             cwd=HERE,
             env=self._environment,
-            timeout=END_SECONDS,
+            timeout=self.RUN_SECONDS,
             check=False,
         )
         return Ran(done.returncode, done.stdout, done.stderr)
@@ -298,22 +310,25 @@ class Deployment:
             await asyncio.wait([task])
 
     async def finished(self, seconds: float = END_SECONDS) -> list[shapes.JobDetail]:
-        """Wait until every acknowledged job is finished; return them."""
-        try:
-            async with asyncio.timeout(seconds):
-                return await _each([self.client.wait(id) for id in self.acknowledged])
-        except TimeoutError:
-            left = await self._open_jobs()
-            raise AssertionError(f"not finished after {seconds:g} s: {left}; the agents said: {self.log()}") from None
+        """Wait until every acknowledged job is finished; return them. To read thousands may take longer than they may."""
+        deadline = time.monotonic() + seconds
+        while left := await self._open_jobs():
+            assert time.monotonic() < deadline, f"not finished after {seconds:g} s: {left}; the agents said: {self.log()}"
+            await asyncio.sleep(POLL_SECONDS)
+        return await _each(lambda id: self.client.wait(id, END_SECONDS), self.acknowledged)
 
     async def _open_jobs(self) -> list[str]:
-        jobs = [job async for job in self.client.jobs() if not job.finished]
+        asked = set(self.acknowledged)
+        jobs = [job async for job in self.client.jobs(state=UNFINISHED) if job.id in asked]
         return [f"{job.id} {job.kind} {job.state} run {job.run} fence {job.fence} of {job.node}" for job in jobs]
 
     async def verdict(self) -> history.Verdict:
         """Judge what happened so far."""
         jobs = [job async for job in self.client.jobs() if job.kind.startswith(f"{self.APP}.")]
-        details = await _each([self.client.get(job.id) for job in jobs])
+        return self.judged(await _each(self.client.get, [job.id for job in jobs]))
+
+    def judged(self, jobs: Iterable[shapes.JobDetail]) -> history.Verdict:
+        """Judge what happened so far, these jobs being all that is there."""
         finals = [
             history.Final(
                 id=job.id,
@@ -323,9 +338,12 @@ class Deployment:
                 result_fence=job.result,
                 errors=[(error.run, error.fence) for error in job.errors if error.code != "worker_lost"],
             )
-            for job in details
+            for job in jobs
         ]
         return history.judge(self.acknowledged, self.book.marks(), finals, self.killed)
+
+    def note(self, id: str, asked: int, created: bool) -> None:
+        """Called when one of a load's jobs is acknowledged: first asked for then, and made by the try that was answered?"""
 
     def busiest(self) -> tuple[Node, set[str]]:
         """Return the worker that runs the most jobs, one at least, and these jobs."""
@@ -354,15 +372,15 @@ def longest_gap(times: Iterable[int]) -> float:
     return max(after - before for before, after in itertools.pairwise(times)) / 1e9
 
 
-async def _each(waiting: list[Awaitable[shapes.JobDetail]]) -> list[shapes.JobDetail]:
-    """Wait for all, some at a time: there may be ten thousand, and each has a deadline."""
+async def _each(read: Callable[[str], Awaitable[shapes.JobDetail]], ids: Iterable[str]) -> list[shapes.JobDetail]:
+    """Read all, some at a time: there may be ten thousand, and each has a deadline."""
     turns = asyncio.Semaphore(AT_ONCE)
 
-    async def one(each: Awaitable[shapes.JobDetail]) -> shapes.JobDetail:
+    async def one(id: str) -> shapes.JobDetail:
         async with turns:
-            return await each
+            return await read(id)
 
-    return list(await asyncio.gather(*map(one, waiting)))
+    return list(await asyncio.gather(*map(one, ids)))
 
 
 def _free_ports(count: int) -> int:

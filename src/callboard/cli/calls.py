@@ -28,7 +28,7 @@ async def call(
     What the method raises is told as an error with its code; the exit code is 1 for codes of the service's own.
     """
     async with to.client() as gateways:
-        result = await gateways.call(name, method, values.arguments(arguments), timeout=_checked(timeout))
+        result = await gateways.call(name, method, values.arguments(arguments), timeout=checked(timeout))
     output.document({"result": result} if to.json else result)
     return exits.Exit.OK
 
@@ -50,7 +50,7 @@ async def broadcast(
     Piped columns: member, status, result as JSON or why there is none.
     """
     async with to.client() as gateways:
-        outcomes = await gateways.broadcast(target, method, values.arguments(arguments), mode=mode, timeout=_checked(timeout))
+        outcomes = await gateways.broadcast(target, method, values.arguments(arguments), mode=mode, timeout=checked(timeout))
     if to.json:
         output.document({"outcomes": outcomes})
     else:
@@ -59,7 +59,8 @@ async def broadcast(
     return exits.Exit.OK if (all(well) if mode == "all" else any(well)) else exits.Exit.FAILED
 
 
-def _checked(seconds: float) -> float:
+def checked(seconds: float) -> float:
+    """Return seconds that a gateway allows. Raises InvalidInput."""
     if not 0 < seconds <= MOST_SECONDS:
         raise errors.InvalidInput(f"--timeout {seconds:g} is out of range: seconds over 0, to {MOST_SECONDS:g}")
     return seconds

@@ -17,7 +17,7 @@ OWN: Final = "(found at its start)"
 BUILT_IN: Final = "(built-in kinds)"
 OF_APP: Final = "(those of the app)"
 ITS_GATEWAYS: Final = "(its gateways)"
-LONG: Final = ("registries", "controllers", "data", "store", "coordination")
+LONG: Final = ("registries", "controllers", "site controllers", "data", "store", "coordination")
 """What is in the JSON alone."""
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON.")]
 
@@ -78,6 +78,7 @@ def _told(cluster: model.Topology, server: model.Server) -> dict[str, Any]:
         "services": given.service.count if given.app else 0,
         "registries": given.registry.count or ITS_GATEWAYS,
         "controllers": given.controller.count or ITS_GATEWAYS,
+        "site controllers": given.controller.site_count or ITS_GATEWAYS,
         "data": given.data,
         "store": pushed.shown(given.store_url),
         "coordination": pushed.shown(given.coordination_url),

@@ -19,7 +19,7 @@ from cyclopts import Parameter
 from callboard import brokers, databases, ensembles, errors, settings
 from callboard.cli import configuration, exits, output, supervisor
 from callboard.kit import telemetry
-from callboard.node import agent, layout, shutdown
+from callboard.node import agent, layout, published, rebirth, shutdown
 
 LOG: Final = "agent.log"
 """What an agent in the background says, in the data directory."""
@@ -107,9 +107,10 @@ def up(
     return serve(given, data, json=json)
 
 
-def serve(given: settings.Settings, data: str | None, *, json: bool) -> exits.Exit:
-    """Be the agent, in the foreground, until a signal; `data` is what other commands are to be told with --data."""
-    ready_to_supervisor = supervisor.claim()
+def serve(given: settings.Settings, data: str | None, *, json: bool, file: published.File = published.NONE) -> exits.Exit:
+    """Be the agent, in the foreground, until a signal; `data` is what other commands are to be told with --data, `file` what the
+    settings are from."""
+    watched = supervisor.claim()
     log = _Held(sys.stderr)
     telemetry.configure(given.log.level, given.log.form, log, role="agent")
 
@@ -118,11 +119,13 @@ def serve(given: settings.Settings, data: str | None, *, json: bool) -> exits.Ex
         signal.signal(signal.SIGHUP, lambda _number, _frame: signal.raise_signal(signal.SIGTERM))
 
     def ready(started: agent.Started) -> None:
-        _announce(given, started, data, json=json)
+        if not started.again:
+            _announce(given, started, data, json=json)
         log.let_go()
-        ready_to_supervisor()
+        watched.ready()
 
-    agent.run(given, ready)
+    again = rebirth.Again(environment=watched.environment, before=watched.reloading)
+    agent.run(given, ready, file=file, again=again)
     with contextlib.suppress(OSError):
         output.note("stopped")
     return exits.Exit.OK
@@ -166,6 +169,7 @@ def _announce(given: settings.Settings, started: agent.Started, data: str | None
         ("serving", given.app or "the built-in kinds: demo.echo, demo.sleep, demo.fail, demo.inspect"),
         ("workers", f"{given.worker.count} with {given.worker.slots} slots each"),
         ("adopted", f"{started.adopted} nodes that a dead agent had left" if started.adopted else None),
+        ("nodes", "none: this server is drained" if started.drained else None),
         ("admin key", f"{started.new_key} (shown once; the commands here find it in {kept})" if started.new_key else None),
         ("submit", f"callboard submit{place} " + ("KIND name=value --wait" if given.app else "demo.echo value=hello --wait")),
         ("look", f"callboard jobs{place}"),
@@ -243,7 +247,8 @@ def _agent(given: settings.Settings, writing: int) -> int:
 
     try:
         telemetry.configure(given.log.level, given.log.form, role="agent")
-        agent.run(given, lambda started: tell(Said(started=started)))
+        command = tuple(word for word in rebirth.Again().command if not word.startswith("--detach"))
+        agent.run(given, lambda started: tell(Said(started=started)), again=rebirth.Again(command=command))
     except errors.CallboardError as error:
         output.complain(error.message, error.code)
         tell(Said(code=error.code, message=error.message, exit=exits.of(error)))

@@ -29,7 +29,7 @@ MEANINGS: Final[dict[Exit, str]] = {
     Exit.OK: "done",
     Exit.FAILED: "the awaited job ended discarded or cancelled, the called service raised, or an error without a code of its own",
     Exit.INVALID: "what was given is wrong: an option, an argument, a name, a setting; nothing was changed",
-    Exit.NOT_FOUND: "no such job, queue, node, key, name or method",
+    Exit.NOT_FOUND: "no such job, queue, node, server, key, name or method",
     Exit.REFUSED: "understood and refused: the job's state, its id, the key's scopes or the broker's rights do not allow it",
     Exit.UNAVAILABLE: "nobody answers: no gateway, no agent, no active instance, or no store or broker; trying again may help",
     Exit.STARTUP: "a deployment cannot start: the port, the data directory, the database or the app",

@@ -9,7 +9,7 @@ from typing import Any, Final
 from callboard.cli import access, exits, jobs, output
 
 PIPED: Final = ("node", "role", "service", "active", "epoch", "pid", "up", "running", "slots", "URL", "kinds")
-SHORT: Final = {"domain-controller": "controller"}
+SHORT: Final = {"domain-controller": "controller", "site-controller": "site"}
 """Roles by the names that a terminal has room for."""
 SHOWN: Final = ("node", "role", "active", "epoch", "pid", "up", "running", "serves")
 
@@ -40,7 +40,12 @@ def _narrow(row: Sequence[Any]) -> tuple[Any, ...]:
     """Fit a row on 80 columns: no role has all of them. The end of a node's id tells it from others, in the logs too."""
     node, role, service, active, epoch, pid, age, running, slots, url, kinds = row
     taken = None if slots is None else f"{running}/{slots}"
-    return node[-8:], SHORT.get(role, role), active, epoch, pid, age, taken, service or url or kinds
+    return short(node), SHORT.get(role, role), active, epoch, pid, age, taken, service or url or kinds
+
+
+def short(node: str) -> str:
+    """Return the end of a node's id, by which people tell it from others."""
+    return node[-8:]
 
 
 def _rows(node: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:

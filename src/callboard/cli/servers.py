@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from callboard import errors, settings
 from callboard.cli import configuration, deployment, exits, output, publishing
 from callboard.cluster import hosts, model, topology
+from callboard.node import published, rebirth
 
 STOP_SECONDS: Final = 20
 """What a stop may take beside the grace time of handlers: results are held as long as can be while a store is away."""
@@ -31,6 +32,7 @@ Type=notify
 User={user}
 WorkingDirectory={directory}
 ExecStart={command}
+ExecReload={reload}
 {state}KillMode=mixed
 TimeoutStartSec={start}
 TimeoutStopSec={stop}
@@ -56,15 +58,18 @@ def agent(
     """Start what a cluster's file says of this server. Ctrl-C stops it and lets running jobs end, as with 'up'.
 
     A server that the file does not name gets what [servers.auto] says. One whose file is older than the one that was published
-    with 'config push' says so, and stands for no office.
+    with 'config push' says so, and stands for no office. 'callboard reload' has it take up a new file.
     """
-    file = config or Path(topology.FILE)
-    text = configuration.text(file)
-    cluster = topology.parse(text, str(file))
+    path = config or Path(topology.FILE)
+    text = configuration.text(path)
+    cluster = topology.parse(text, str(path))
     given = given_for(cluster, server, address, configuration.assigned(set))
+    file = published.NONE
     if cluster.together:
-        given = publishing.compared(given, cluster.version, text)
-    return deployment.serve(given, given.data, json=json)
+        file = published.File(cluster.version, text)
+        if not rebirth.only_checked():
+            given = publishing.compared(given, cluster.version, text)
+    return deployment.serve(given, given.data, json=json, file=file)
 
 
 def given_for(
@@ -113,10 +118,12 @@ def unit(command: list[str], given: settings.Settings, directory: Path, user: st
     """Return a unit file. Raises InvalidInput for paths that a unit file cannot hold."""
     data = (directory / given.data).absolute()
     state = f"StateDirectory={data.relative_to(STATE)}\n" if data.is_relative_to(STATE) and data != STATE else ""
+    program = command[0].replace("%", "%%")
     return UNIT.format(
         user=_word(user),
         directory=_word(str(directory)),
-        command=" ".join([command[0].replace("%", "%%"), *map(_word, command[1:])]),
+        command=" ".join([program, *map(_word, command[1:])]),
+        reload=" ".join([program, "reload", "--data", _word(str(data))]),
         state=_word(state),
         start=math.ceil(given.agent.start_seconds + START_SECONDS),
         stop=math.ceil(given.worker.grace_seconds + STOP_SECONDS),

@@ -2,7 +2,8 @@
 death to the store and to coordination, keeps the store in order, and is the hub for hints.
 
 `run` is what `callboard up` calls, `stop` what `callboard down` calls. The agent never imports the user's app: what that does
-must not stall the one who watches. Killed, it leaves its nodes at work; the next one adopts them.
+must not stall the one who watches. Killed, or started anew in its own process (`rebirth`), it leaves its nodes at work; the next
+one adopts them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import contextlib
 import signal
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
@@ -21,26 +21,28 @@ import uvloop
 
 from callboard import errors
 from callboard.coordination import presence, sessions
-from callboard.jobs import engines, hub_hints, maintenance, model, queue
-from callboard.jobs.engines.sqlite import files as sqlite_files
-from callboard.kit import clock, lifecycle, uuid7
+from callboard.jobs import maintenance, model, queue
+from callboard.kit import clock, grammar, lifecycle, uuid7
 from callboard.names import groups
 from callboard.node import (
     children,
     held,
+    helm,
     joining,
     layout,
+    links,
     liveness,
-    lockwatch,
     nursery,
     obituaries,
     processes,
+    published,
+    rebirth,
     rosters,
     server_entry,
     shutdown,
+    storing,
     survivors,
 )
-from callboard.rpc import hub
 from callboard.settings import ServiceSettings, Settings
 
 LOOK_SECONDS: Final = 0.5
@@ -68,70 +70,100 @@ class Started(msgspec.Struct, frozen=True):
     """The admin key, when it was made just now: to be shown once."""
     adopted: int
     """Nodes found at work."""
+    again: bool = False
+    """Whether the agent had started itself anew."""
+    drained: bool = False
+    """Whether this server is to run no nodes, as somebody wished."""
 
 
 class Agent(lifecycle.Lifecycle):
     """The agent of one data directory, in this process. Stopping it stops its nodes; its death does not."""
 
-    def __init__(self, given: Settings) -> None:
+    def __init__(
+        self,
+        given: Settings,
+        file: published.File = published.NONE,
+        again: rebirth.Again | None = None,
+        mark: rebirth.Mark | None = None,
+    ) -> None:
+        """`again` is how it is started anew, `mark` why it was."""
         super().__init__()
+        self.helm = helm.Helm(given, file, again or rebirth.Again(), mark)
+        self.over = asyncio.Event()
+        """Set when it was told to stop."""
         self.hurry = asyncio.Event()
         """Set to cut off the grace time of a stop that is under way."""
-        self.started = Started(str(given.directory), given.gateway.urls, None, 0)
+        self.started = Started(str(given.directory), given.gateway.urls, None, 0, again=mark is not None)
         self.watcher: asyncio.Task[None] | None = None
         """Ends only by an error, which is a bug: the nodes are left at work then."""
         self._settings = given
         self._layout = layout.Layout(given.directory)
         self._clock = clock.SystemClock()
+        self._incarnation = uuid7.make(self._clock.now()).hex()
         self._open = contextlib.AsyncExitStack()
         self._nursery: nursery.Nursery | None = None
         self._expiry: maintenance.Expiry | None = None
         self._obituaries: obituaries.Obituaries | None = None
         self._rosters: rosters.Rosters | None = None
+        self._others: survivors.Survivors | None = None
         self._complete = False
 
     async def _start(self) -> None:
         _check_groups(self._settings.service)
+        grammar.check_label(self._settings.site, "site")  # Of an office, too: the site controller's.
         self._layout.prepare()
         lives = self._layout.sessions()
         self._begin_session(lives)
-        self._watch_lock()
-        store = await self._open_store()
+        storing.watch_lock(self._settings, self._open)
+        store = await storing.opened(self._settings, self._layout, self._clock, self._open)
         self._expiry = await self._entered(maintenance.Expiry(store, self._expired))
-        incarnation = uuid7.make(self._clock.now()).hex()
-        coordination = await self._entered(joining.late(self._settings, f"agent-{incarnation}"))
-        present = await self._entered(presence.Presence(coordination, self._clock, incarnation=incarnation))
-        server = self._settings.wire.server or ""
-        await self._entered(server_entry.ServerEntry(present, server=server, site=self._settings.site))
+        coordination = await self._entered(joining.late(self._settings, f"agent-{self._incarnation}"))
+        entry = await self._begin_entry(coordination)
         self._obituaries = await self._entered(obituaries.Obituaries(coordination))
         self._rosters = await self._entered(rosters.Rosters(coordination))
         offices = await self._entered(held.Held(coordination, groups.Groups.parse(self._settings.service.groups)))
         nodes = self._nursery = nursery.Nursery(self._settings, self._layout, self._clock, self._dead)
         self._open.callback(nodes.close)
-        others = survivors.Survivors(
+        others = self._others = survivors.Survivors(
             lives,
             self._layout,
             nodes,
             self._dead,
-            owns_store=self._owns_store(),
+            owns_store=storing.is_own(self._settings),
             store_url=self._settings.store_url,
             start_seconds=self._settings.agent.start_seconds,
         )
         others.look()
-        self.started = msgspec.structs.replace(self.started, adopted=len(nodes.wards))
+        drained = self._layout.drained.exists()
+        self.started = msgspec.structs.replace(self.started, adopted=len(nodes.wards), drained=drained)
         await others.sweep(store)
         self.watcher = asyncio.create_task(self._watch(nodes, others, store), name="watch")
-        nodes.fill()
-        self._list(others)
-        self.started = msgspec.structs.replace(self.started, new_key=await nodes.started())
+        if not drained:
+            nodes.fill()
+        self._list()
+        if not drained:
+            self.started = msgspec.structs.replace(self.started, new_key=await nodes.started())
         kept = self._settings.retention
         await self._entered(maintenance.Maintenance(store, age_seconds=kept.age_seconds, keep=kept.keep, serves=offices.vacant))
         self._complete = True
+        self.helm.take(coordination, entry, nodes)
+        await self._entered(self.helm)
+
+    async def _begin_entry(self, coordination: joining.LateSession) -> server_entry.ServerEntry:
+        given = self._settings
+        present = await self._entered(presence.Presence(coordination, self._clock, incarnation=self._incarnation))
+        entry = server_entry.ServerEntry(present, server=given.wire.server or "", site=given.site, file=self.helm.file.version)
+        await self._entered(entry)
+        if given.wire.server:
+            linked = await self._entered(links.Links(given, coordination, self._clock))
+            await entry.tell(host=linked.address.host, port=linked.address.port)
+        return entry
 
     async def _stop(self) -> None:
         """Also after a failed start: then the nodes that were at work before are left alone, as they are after a bug."""
         try:
-            if self._nursery is not None:
+            await self.helm.stop()
+            if self._nursery is not None and not self.helm.left.is_set():
                 await self._stop_nodes(self._nursery)
             if self.watcher is not None:
                 self.watcher.cancel()
@@ -140,7 +172,9 @@ class Agent(lifecycle.Lifecycle):
                 with contextlib.suppress(TimeoutError):  # The store is away: the next agent finds the claims of the dead.
                     async with asyncio.timeout(EXPIRY_SECONDS):
                         await self._expiry.settled()
-                self._list(None)
+                if self._others is not None:
+                    self._others.close()
+                self._list()
             if self._obituaries is not None:
                 with contextlib.suppress(TimeoutError):  # Coordination is away: it will find out by itself.
                     async with asyncio.timeout(OBITUARY_SECONDS):
@@ -161,7 +195,7 @@ class Agent(lifecycle.Lifecycle):
             await asyncio.sleep(LOOK_SECONDS)
             nodes.look(limits)
             others.look()
-            self._list(others)
+            self._list()
             if self._clock.boot() >= sweep_at:
                 sweep_at = self._clock.boot() + SWEEP_SECONDS * 1e9
                 with contextlib.suppress(errors.StoreError, errors.DataUnusable, TimeoutError):
@@ -188,49 +222,17 @@ class Agent(lifecycle.Lifecycle):
             started_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         )
         session.put(layout.AGENT, msgspec.json.encode(entry))
+        self.helm.speak(session, self._incarnation)
 
-    def _watch_lock(self) -> None:
-        """Before the store is opened: that may wait for the lock already."""
-        database = self._database()
-        if database is not None:
-            given = self._settings.agent
-            limits = liveness.LockLimits(stopped_seconds=given.lock_stopped_seconds, held_seconds=given.lock_seconds)
-            watch = lockwatch.LockWatch(database.with_name(f"{database.name}.lock"), limits)
-            watch.start()
-            self._open.callback(watch.close)
+    def _list(self) -> None:
+        """Have coordination know whom this agent answers for: who lives here, and the dead with claims."""
+        if self._rosters is not None and self._expiry is not None and self._others is not None and self._nursery is not None:
+            known = self._nursery.wards.keys() if self._stops else self._others.known
+            self._rosters.tell({*known, *(node.hex() for node in self._expiry.due)})
 
-    async def _open_store(self) -> queue.Queue:
-        store = await asyncio.to_thread(engines.open, self._settings.store_url)
-        if not store.abilities.shared:
-            store.close()
-            raise errors.Unsupported(
-                f"a {store.name} store lives in one process alone: name one that several can open, like sqlite:///…"
-            )
-        served = await self._entered(hub.Hub())
-        self._open.callback(self._layout.hub.unlink, missing_ok=True)
-        try:
-            hub.write_address(self._layout.hub, served.address)
-        except OSError as error:
-            raise layout.unusable(self._layout.directory, error) from None
-        hints = await self._entered(hub_hints.HubHints(self._layout.hub))
-        opened = queue.Queue(store, clock=self._clock, hints=hints)
-        await opened.start()
-        self._open.push_async_callback(opened.stop)
-        return opened
-
-    def _database(self) -> Path | None:
-        url = self._settings.store_url
-        return sqlite_files.path_of(url) if url.startswith("sqlite:") else None
-
-    def _owns_store(self) -> bool:
-        database = self._database()
-        return database is not None and database.parent.resolve() == self._layout.directory.resolve()
-
-    def _list(self, others: survivors.Survivors | None) -> None:
-        """Have coordination know whom this agent answers for: who lives here, and the dead with claims. None: it stops."""
-        if self._rosters is not None and self._expiry is not None and self._nursery is not None:
-            living = self._nursery.wards.keys() if others is None else others.known
-            self._rosters.tell({*living, *(node.hex() for node in self._expiry.due)})
+    @property
+    def _stops(self) -> bool:
+        return self.phase is lifecycle.Phase.STOPPED
 
     def _dead(self, node: bytes) -> None:
         """The kernel has declared a node dead."""
@@ -238,35 +240,57 @@ class Agent(lifecycle.Lifecycle):
             self._obituaries.dead(node.hex())
         if self._expiry is not None:
             self._expiry.dead(node)
+        self.helm.look()
 
     def _expired(self, node: bytes, jobs: Sequence[model.Job]) -> None:
         if jobs:
             named = [uuid7.text(job.id) for job in jobs[:100]]
             log.warning("claims of a dead node ended", node=node.hex(), jobs=len(jobs), ids=named)
-        self._layout.forget(node.hex())
+        if self._others is None or self._stops:
+            self._layout.forget(node.hex())
+        else:
+            self._others.bury(node.hex())
 
 
-def run(given: Settings, on_ready: Callable[[Started], None] | None = None) -> None:
+def run(
+    given: Settings,
+    on_ready: Callable[[Started], None] | None = None,
+    *,
+    file: published.File = published.NONE,
+    again: rebirth.Again | None = None,
+) -> None:
     """Serve a data directory until SIGTERM or SIGINT, then stop its nodes; a second signal cuts their grace off. Blocks.
 
-    `on_ready` is called once the nodes are ready. Raises the CallboardError that keeps it from starting: AlreadyRunning,
-    DataUnusable, PortInUse, AppNotFound and other StartupErrors, InvalidSetting, StoreErrors. Call in the main thread, with
-    no event loop running.
+    At SIGUSR2, or when somebody wishes it, the process becomes the agent that `again` starts, if that would start: this does not
+    return then. `on_ready` is called once the nodes are ready; `file` is what the settings are from. Raises the CallboardError
+    that keeps it from starting: AlreadyRunning, DataUnusable, PortInUse, AppNotFound and other StartupErrors, InvalidSetting,
+    StoreErrors. Call in the main thread, with no event loop running.
     """
+    mark = rebirth.taken()
+    if mark is not None and mark.only == "check":
+        return
+    made = Agent(given, file, again, mark)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(given, on_ready))
+        runner.run(_serve(made, on_ready))
+    if made.helm.left.is_set() and made.over.is_set():  # Told to stop after all, when it had let go of its nodes.
+        with contextlib.suppress(errors.NotRunning):
+            shutdown.stop(given.directory, given.worker.grace_seconds)
+    elif made.helm.left.is_set():
+        rebirth.begin(made.helm.again, made.helm.wish)
 
 
-async def _serve(given: Settings, on_ready: Callable[[Started], None] | None) -> None:
-    agent = Agent(given)
-    over = asyncio.Event()
+async def _serve(agent: Agent, on_ready: Callable[[Started], None] | None) -> None:
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, lambda: agent.hurry.set() if over.is_set() else over.set())
-    signalled = asyncio.create_task(over.wait())
+        loop.add_signal_handler(number, lambda: agent.hurry.set() if agent.over.is_set() else agent.over.set())
+    loop.add_signal_handler(signal.SIGUSR2, agent.helm.reload_soon)
+    signalled = asyncio.create_task(agent.over.wait())
+    leaving = asyncio.create_task(agent.helm.left.wait())
     starting = asyncio.create_task(agent.start())
     try:
         await asyncio.wait([starting, signalled], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
+            agent.helm.left.clear()
             starting.cancel()
             await asyncio.wait([starting])
             return
@@ -274,13 +298,16 @@ async def _serve(given: Settings, on_ready: Callable[[Started], None] | None) ->
         if on_ready is not None:
             on_ready(agent.started)
         assert agent.watcher is not None
-        await asyncio.wait([agent.watcher, signalled], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([agent.watcher, signalled, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if signalled.done():
+            agent.helm.left.clear()
         watcher = agent.watcher
         await agent.stop()
         if watcher.done() and not watcher.cancelled():
             watcher.result()
     finally:
         signalled.cancel()
+        leaving.cancel()
 
 
 def _check_groups(given: ServiceSettings) -> None:

@@ -80,10 +80,14 @@ class Ward:
             return f"it did not stop within {grace:g} s"
         return None
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal; to one that is dead by now, nothing is sent."""
+    def leave(self) -> None:
+        """Note that it was asked to stop."""
         self.leaving = True
         self._asked_at = self._asked_at or time.monotonic()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; to one that is dead by now, nothing is sent."""
+        self.leave()
         if self._pidfd >= 0:
             processes.send(self._pidfd, number)
 
@@ -108,22 +112,30 @@ class Ward:
         return self._beat.read()
 
     def _over(self) -> None:
-        if self._child is not None:
-            self._end_followers(self._child)
-            self.exit_code = self._child.wait()
+        with contextlib.suppress(ChildProcessError):  # One that was adopted, from an agent in another process.
+            self._end_followers()
+            self.exit_code = self._wait()
         self.close()
         self._ended(self)
         self.dead.set()
 
-    def _end_followers(self, child: subprocess.Popen[bytes]) -> None:
+    def _end_followers(self) -> None:
         """A node that did not end by itself leaves processes of its handlers; its jobs must not run twice at a time.
 
-        Until it is waited for, its pid (which is its group's number) belongs to nobody else.
+        Until it is waited for, its pid (which is its group's number) belongs to nobody else. Raises ChildProcessError for one
+        that is no child.
         """
-        found = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        pid = self.process.pid
+        found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if found is not None and (found.si_code != os.CLD_EXITED or found.si_status not in report.GOOD_ENDS):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)
+
+    def _wait(self) -> int:
+        """Wait for one's own child; also for one that was started here before this process became another program."""
+        if self._child is not None:
+            return self._child.wait()
+        return os.waitstatus_to_exitcode(os.waitpid(self.process.pid, 0)[1])
 
 
 def start(record: layout.NodeRecord, place: layout.Layout, ended: Callable[[Ward], None]) -> Ward:

@@ -1,8 +1,8 @@
 """Which nodes should run, and that they do: places that are kept filled, deaths that are followed by births.
 
 The agent tells what it wants and looks in from time to time. A place is (kind, index). Who dies is restarted with backoff; who
-asked for a restart, or was never the one that is wanted now (another app, other settings), is replaced at once; the place of
-one who had nothing to do stays empty.
+asked for a restart, or was asked to leave, is replaced at once; the place of one who had nothing to do stays empty. Who does
+not do what is wanted now (another version, other settings) goes on until `renewal` has it replaced.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ HEALTHY_SECONDS: Final = 30.0
 """A node that lived so long was well started: the next delay is the first one again."""
 START_TRIES: Final = 3
 """Deaths without a word before a first start is given up."""
+FIXED: Final = frozenset({"gateway"})
+"""Kinds of nodes that listen where they were told: one can begin only when the other has ended."""
 
 log = structlog.get_logger()
 
@@ -40,6 +42,7 @@ def wanted(given: Settings) -> dict[str, int]:
     return {
         "registry": given.registry.count,
         "domain-controller": given.controller.count,
+        "site-controller": given.controller.site_count,
         "service": given.service.count if given.app is not None else 0,
         "worker": given.worker.count,
         "gateway": given.gateway.count,
@@ -85,34 +88,85 @@ class Nursery:
         """Every node that lives and is answered for here, by incarnation."""
         self.places = {(role, index): Place(role, index) for role, count in wanted(given).items() for index in range(count)}
 
-    def adopt(self, record: layout.NodeRecord, process: processes.Process) -> None:
-        """Answer for a node that another agent started; one that is not wanted (any more) is asked to stop."""
+    def want(self, given: Settings) -> None:
+        """Start nodes with these settings from now on; how many there are stays as it is."""
+        self._settings = given
+
+    def adopt(self, record: layout.NodeRecord, process: processes.Process, *, leaving: bool = False) -> None:
+        """Answer for a node that another agent started. One that has no place (any more) is asked to stop, unless it is `leaving`
+        already; any other goes on, also if it does not do what is wanted now."""
         ward = children.adopt(record, process, self._ended)
         if ward is None:
             return
         self.wards[record.incarnation] = ward
+        if leaving:
+            ward.leave()
+            return
         place = self.places.get((record.role, record.index))
-        if place is None or place.ward is not None:
+        if not self._open or place is None or place.ward is not None:
             log.info("node is not needed", node=record.incarnation, role=record.role, index=record.index, pid=process.pid)
             ward.signal(signal.SIGTERM)
             return
         self._cancel(place)
         place.ward = ward
-        if self._wanted(place, record.incarnation).same_work(record):
-            log.info("node adopted", node=record.incarnation, role=record.role, index=record.index, pid=process.pid)
-            self._say(place, report.Report())
-        else:
-            log.info("node is replaced: other settings", node=record.incarnation, role=record.role, pid=process.pid)
-            ward.signal(signal.SIGTERM)
+        log.info("node adopted", node=record.incarnation, role=record.role, index=record.index, pid=process.pid)
+        self._say(place, report.Report())
 
     def fill(self) -> None:
         """Start a node in every place that has none. The first service node finds out for the others whether there is work."""
+        self._open = True
         for place in self.places.values():
             scout = self.places[place.role, 0].started
             if place.role == "service" and place.index and not scout.done():
                 scout.add_done_callback(functools.partial(self._scouted, place))
             else:
                 self._fill(place)
+
+    def due(self, *, every: bool = False) -> Place | None:
+        """Return a place whose node does not do what is wanted now, or with `every` one whose node another agent started."""
+        for place in self.places.values():
+            ward = place.ward
+            if ward is None or ward.leaving:
+                continue
+            if (every and ward.adopted) or not self._wanted(place, "").same_work(ward.record):
+                return place
+        return None
+
+    async def replace(self, place: Place) -> report.Report | None:
+        """Have a new node do what the one in a place does, and end that one; return what the new one said when it had started.
+
+        Where it cannot start, the old one goes on, except where it had to make room (`FIXED`): that place is tried again by
+        itself. None: it ended without a word.
+        """
+        if place.role in FIXED:
+            return await self._exchange(place)
+        ward = self._begin(place)
+        said = await asyncio.shield(ward.ready) if ward is not None else None
+        if said is None or said.code or not self._open:
+            return said
+        self._cancel(place)
+        old, place.ward = place.ward, None if said.idle else ward
+        if old is not None:
+            old.signal(signal.SIGTERM)
+            await old.dead.wait()
+        return said
+
+    def dismiss(self, ward: children.Ward) -> None:
+        """Ask a node to leave, and fill its place anew; twice is once."""
+        if ward.leaving:
+            return
+        ward.signal(signal.SIGTERM)
+        place = self.places.get((ward.record.role, ward.record.index))
+        if place is not None and place.ward is ward and place.role not in FIXED:
+            place.ward = None
+            self._fill(place)
+
+    async def empty(self, grace_seconds: float, hurry: asyncio.Event) -> None:
+        """End all nodes, kind by kind: those who take work first, those who are asked last. `fill` may come later."""
+        self._open = False
+        roles = {ward.record.role for ward in self.wards.values()}
+        for role in sorted(roles, key=lambda role: (role == "gateway", role != "worker", role)):
+            await self.stop([each for each in self.wards.values() if each.record.role == role], grace_seconds, hurry)
 
     async def started(self) -> str | None:
         """Return when every place had a node that was ready: the admin key, if one was made. Raises what a failing one says."""
@@ -139,7 +193,8 @@ class Nursery:
         for place in self.places.values():
             self._cancel(place)
         for ward in wards:
-            ward.signal(signal.SIGTERM)
+            if not ward.leaving:  # Twice would cut its grace off.
+                ward.signal(signal.SIGTERM)
         everyone = asyncio.create_task(self._all_dead(wards))
         hurrying = asyncio.create_task(hurry.wait())
         await asyncio.wait((everyone, hurrying), timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -199,17 +254,33 @@ class Nursery:
         place.timer = None
         if not self._open:
             return
+        place.ward = self._begin(place)
+        if place.ward is None:
+            self._again(place, place.delays.failed())
+
+    def _begin(self, place: Place) -> children.Ward | None:
         record = self._wanted(place, uuid7.make(self._clock.now()).hex())
         try:
             ward = children.start(record, self._layout, self._ended)
         except OSError as error:
             log.error("node cannot be started", role=place.role, index=place.index, why=str(error))
-            self._again(place, place.delays.failed())
-            return
-        place.ward = ward
+            return None
         self.wards[record.incarnation] = ward
         ward.ready.add_done_callback(lambda said: self._spoke(place, ward, said.result()))
         log.info("node started", node=record.incarnation, role=place.role, index=place.index, pid=ward.process.pid)
+        return ward
+
+    async def _exchange(self, place: Place) -> report.Report | None:
+        """The place is nobody's meanwhile, so that it is filled here alone, whatever this ends by."""
+        old, place.ward = place.ward, None
+        if old is not None:
+            old.signal(signal.SIGTERM)
+        try:
+            if old is not None:
+                await old.dead.wait()
+        finally:
+            self._fill(place)
+        return await asyncio.shield(place.ward.ready) if place.ward is not None else None
 
     def _spoke(self, place: Place, ward: children.Ward, said: report.Report | None) -> None:
         if said is None:

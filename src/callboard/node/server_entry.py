@@ -15,12 +15,13 @@ from callboard.names import model
 class ServerEntry(lifecycle.Lifecycle):
     """The entry of one server. While coordination is out of reach, what was told last waits. On one event loop."""
 
-    def __init__(self, declared: presence.Presence, *, server: str, site: str) -> None:
-        """`declared` is started, and closed after this."""
+    def __init__(self, declared: presence.Presence, *, server: str, site: str, file: int = 0) -> None:
+        """`declared` is started, and closed after this. `file` is the version of the cluster's file that it was started from."""
         super().__init__()
         self._presence = declared
         agent = declared.incarnation
-        self.facts = model.ServerFacts(agent=agent, server=server, site=site, software=metadata.version("callboard"))
+        software = metadata.version("callboard")
+        self.facts = model.ServerFacts(agent=agent, server=server, site=site, software=software, file=file)
 
     async def tell(self, **changes: Any) -> None:
         """Say some facts anew, by the names that they have in `ServerFacts`."""

@@ -30,18 +30,19 @@ def stop(directory: Path, grace_seconds: float) -> Stopped:
     Users' own processes that use the store are left alone. Raises NotRunning.
     """
     place = layout.Layout(directory)
-    agent = _agent(place)
+    found = agent(place)
     killed = 0
-    if agent is not None:
-        killed += _end_agent(agent, grace_seconds)
-        os.close(agent)
+    if found is not None:
+        killed += _end_agent(found, grace_seconds)
+        os.close(found)
     orphans = _orphans(place)
-    if agent is None and not orphans:
+    if found is None and not orphans:
         raise errors.NotRunning(f"nothing runs for {directory}: start it with 'callboard up --data {directory}'")
-    return Stopped(agent is not None, len(orphans), killed + _end_orphans(place, orphans, grace_seconds))
+    return Stopped(found is not None, len(orphans), killed + _end_orphans(place, orphans, grace_seconds))
 
 
-def _agent(place: layout.Layout) -> int | None:
+def agent(place: layout.Layout) -> int | None:
+    """Return a pidfd of the agent of a data directory, None when there is none. To be closed."""
     if not (place.directory / "sessions").is_dir():
         return None
     for found in place.sessions().entries(layout.AGENT):

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import structlog
@@ -19,6 +20,9 @@ from callboard import errors
 from callboard.coordination import sessions
 from callboard.jobs import queue
 from callboard.node import layout, nursery
+
+GRAVE_SWEEPS: Final = 2
+"""How many sweeps find no claim of a dead node before it is forgotten: a database may commit its last one after its death."""
 
 log = structlog.get_logger()
 
@@ -46,6 +50,8 @@ class Survivors:
         self._store_url = store_url
         self._start_seconds = start_seconds
         self._known: frozenset[str] = frozenset()
+        self._graves: dict[str, int] = {}
+        """Dead nodes whose claims were ended, and how many sweeps they are still answered for."""
 
     def look(self) -> None:
         """Take notice of sessions that came and went. Cheap: called at every look of the agent."""
@@ -58,13 +64,23 @@ class Survivors:
         for incarnation in self._known - live - self._nodes.wards.keys():
             self._dead(bytes.fromhex(incarnation))
         self._known = live
-        for incarnation in live - self._nodes.wards.keys():
+        for incarnation in sorted(live - self._nodes.wards.keys(), reverse=True):  # Of two for one place the newest one has it.
             self._adopt(incarnation)
 
     @property
     def known(self) -> Collection[str]:
-        """Everybody who lived here at the last look: nodes, and users' own processes."""
-        return self._known | self._nodes.wards.keys()
+        """Everybody who is answered for: who lived here at the last look (nodes, and users' own processes), the dead of late."""
+        return self._known | self._nodes.wards.keys() | self._graves.keys()
+
+    def close(self) -> None:
+        """Forget the dead: nobody is answered for any more."""
+        for incarnation in self._graves:
+            self._layout.forget(incarnation)
+        self._graves.clear()
+
+    def bury(self, incarnation: str) -> None:
+        """Answer for a dead node, whose claims were ended, a while longer."""
+        self._graves[incarnation] = GRAVE_SWEEPS
 
     async def sweep(self, store: queue.Queue) -> None:
         """End the claims of those without a session, and remove what the dead left behind. Raises StoreError."""
@@ -74,7 +90,9 @@ class Survivors:
         for node in claimants:
             if node.hex() not in live and (self._owns_store or self._layout.record(node.hex()).exists()):
                 self._dead(node)
-        self._clean({*live, *(node.hex() for node in claimants)})
+        needed = {*live, *(node.hex() for node in claimants)}
+        self._forget(needed)
+        self._clean(needed | self._graves.keys())
 
     def _live(self) -> Collection[str]:
         names = self._lives.sessions()
@@ -89,7 +107,14 @@ class Survivors:
         for found in self._lives.entries(layout.NODES + incarnation):
             entry = layout.entry(found)
             if entry is not None:
-                self._nodes.adopt(record, entry.process)
+                self._nodes.adopt(record, entry.process, leaving=entry.state == "draining")
+
+    def _forget(self, needed: Collection[str]) -> None:
+        for incarnation in self._graves.keys() - needed:
+            self._graves[incarnation] -= 1
+            if self._graves[incarnation] == 0:
+                del self._graves[incarnation]
+                self._layout.forget(incarnation)
 
     def _clean(self, needed: Collection[str]) -> None:
         """A young record may belong to a node that is only starting; an old one without session and claims is of no use: unless

@@ -100,6 +100,7 @@ def test_a_unit_starts_the_server_with_the_file(file, capsys):
     assert program.run(["systemd", "--config", "cluster.toml", "--server", "beta", "--user", "jobs"]) == 0
     unit = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines() if "=" in line)
     assert shlex.split(unit["ExecStart"])[-5:] == ["agent", "--config", str(file), "--server", "beta"]
+    assert shlex.split(unit["ExecReload"])[-3:] == ["reload", "--data", "/var/lib/callboard/%%1"]
     assert (unit["Type"], unit["User"], unit["WorkingDirectory"]) == ("notify", "jobs", str(file.parent))
     assert (unit["StateDirectory"], unit["TimeoutStopSec"], unit["KillMode"]) == ("callboard/%%1", "81", "mixed")
 
@@ -165,23 +166,27 @@ def test_what_cannot_be_compared_is_said(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_a_supervisor_hears_once_that_it_is_ready(tmp_path, monkeypatch, abstract):
+def test_a_supervisor_hears_from_who_claimed_it_that_it_is_ready_and_starts_anew(tmp_path, monkeypatch, abstract):
     name = f"\0{tmp_path}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         heard.bind(name)
         heard.settimeout(5)
         monkeypatch.setenv("NOTIFY_SOCKET", name.replace("\0", "@"))
-        ready = supervisor.claim()
-        supervisor.claim()()
-        ready()
+        watched = supervisor.claim()
+        supervisor.claim().ready()
+        watched.ready()
         assert heard.recv(100) == b"READY=1"
+        watched.reloading()
+        assert heard.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert watched.environment == {"NOTIFY_SOCKET": name.replace("\0", "@")}
 
 
 def test_without_a_supervisor_nothing_is_said(monkeypatch, tmp_path):
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    supervisor.claim()()
+    supervisor.claim().ready()
+    assert supervisor.claim().environment == {}
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
-    supervisor.claim()()
+    supervisor.claim().ready()
 
 
 def test_errors_are_those_of_the_tree(file):

@@ -12,13 +12,14 @@ from callboard.node import nursery, report
         ({}, 0, 0, 0, 2, 1),
         ({"app": "shop:app"}, 0, 0, 2, 2, 1),
         ({"controller.count": 2}, 0, 2, 0, 2, 1),
+        ({"controller.site_count": 2}, 0, 0, 0, 2, 1),
         ({"app": "shop:app", "service.count": 0, "registry.count": 3, "worker.count": 0, "gateway.count": 2}, 3, 0, 0, 0, 2),
     ],
 )
 def test_without_an_app_nobody_serves_and_all_else_is_as_it_is_set(flags, registry, controller, service, worker, gateway):
     given = settings.load(flags=flags)
     wanted = {"registry": registry, "domain-controller": controller, "service": service, "worker": worker, "gateway": gateway}
-    assert nursery.wanted(given) == wanted
+    assert nursery.wanted(given) == {**wanted, "site-controller": given.controller.site_count}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ class Nursery:
     def __init__(self):
         self.wards = {}
 
-    def adopt(self, record, process):
+    def adopt(self, record, process, *, leaving):
+        assert not leaving
         self.wards[record.incarnation] = process
 
 
@@ -128,6 +129,29 @@ async def test_in_a_store_that_others_share_only_the_own_dead_are_spoken_for(roo
     room.record(TWO)
     await room.survivors(owns_store=False).sweep(queue)
     assert room.dead == [bytes.fromhex(TWO)]
+
+
+async def test_the_dead_of_late_are_answered_for_until_two_sweeps_find_nothing_of_them(room, queue):
+    """A database may commit a claim after the death of who made it, and after its claims were ended."""
+    room.record(ONE)
+    found = room.survivors(owns_store=False)
+    found.bury(ONE)
+    await found.sweep(queue)
+    assert room.place.record(ONE).exists() and ONE in found.known
+    await claim(queue, ONE)
+    await found.sweep(queue)
+    assert room.dead == [bytes.fromhex(ONE)] and room.place.record(ONE).exists()
+    await queue.expire([bytes.fromhex(ONE)])
+    await found.sweep(queue)
+    assert not room.place.record(ONE).exists() and ONE not in found.known
+
+
+async def test_when_the_agent_stops_the_dead_are_forgotten(room):
+    room.record(ONE)
+    found = room.survivors()
+    found.bury(ONE)
+    found.close()
+    assert not room.place.record(ONE).exists() and ONE not in found.known
 
 
 async def test_old_records_of_the_dead_go_and_young_ones_stay(room, queue):
