@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test engines check format docs conformance faults soak bench bench-engines wheel clean
+.PHONY: help demo test engines check format docs conformance faults soak bench bench-engines bench-servers wheel clean
 
 help:  ## Print what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -48,7 +48,7 @@ conformance: $(READY)  ## Ask every engine for every promise, and write README's
 	$(BIN)/pytest -n 2 --dist loadgroup tests/conformance --long --renew
 
 faults: $(READY)  ## Kill, freeze and fill up, the long form too: minutes
-	$(BIN)/pytest tests/faults tests/acceptance --long
+	$(BIN)/pytest -o faulthandler_timeout=1500 tests/faults tests/acceptance --long
 
 soak: $(READY)  ## Random operations against the models, thousands of simulated clusters: for an hour
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest tests/properties
@@ -60,6 +60,12 @@ bench: $(READY)  ## Measure this machine: figures, bench-results/bench.json and 
 bench-engines: $(READY)  ## Measure databases, ZooKeeper and ActiveMQ beside their own limits: an hour
 	@$(BIN)/callboard bench-engines --out bench-results
 	@cp bench-results/bench-engines.json docs/reference/engines.json
+	@$(BIN)/python tools/reference.py
+
+bench-servers: $(READY)  ## Kill workers and gateways of two servers, measure offices: half an hour
+	@$(BIN)/callboard bench-servers --out bench-results
+	@cp bench-results/bench-servers.json docs/reference/servers.json
+	@cp bench-results/bench-servers.png docs/images/bench-servers.png
 	@$(BIN)/python tools/reference.py
 
 wheel: $(READY)  ## Build the wheel into dist/

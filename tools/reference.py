@@ -31,7 +31,7 @@ from callboard.roles import gateway
 from callboard.roles.gateway import docs, problems, site
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # So that it runs as a script, too.
-from tools import engines
+from tools import engines, servers
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGES: Final = ROOT / "docs" / "reference"
@@ -194,6 +194,7 @@ BLOCKS: Final[dict[str, Callable[[], Lines]]] = {
     "api": api_block,
     "engines": engines.lines,
     "bridge": engines.bridge,
+    "servers": servers.lines,
 }
 
 
@@ -332,9 +333,17 @@ def _documented(name: str, thing: Any) -> Lines:
     if hasattr(thing, "__struct_fields__"):
         yield ""
     if inspect.isclass(thing) and thing.__module__.startswith(callboard.__name__):
-        for method, function in vars(thing).items():
+        for method, function in _members(thing).items():
             if not method.startswith("_") and method not in INNER and callable(getattr(function, "fget", function)):
                 yield from _method(name, method, function)
+
+
+def _members(thing: type) -> dict[str, Any]:
+    """Return what a class has of its own, and of bases that are parts of it: in its own room, and not for users."""
+    room = thing.__module__.rpartition(".")[0]
+    parts = [base for base in thing.__mro__ if base is thing or base.__module__.startswith(f"{room}.")]
+    seen = [base for base in parts if base is thing or base.__name__ not in callboard.__all__]
+    return {name: value for base in reversed(seen) for name, value in vars(base).items()}
 
 
 def _method(owner: str, name: str, function: Any) -> Lines:

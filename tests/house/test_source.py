@@ -22,6 +22,7 @@ LATE_IMPORTS = {
     ("app/declaring.py", "callboard.app"): "a worker, whose way is a store, loads no HTTP client",
     ("brokers/__init__.py", "callboard.brokers"): "all but addresses needs an optional extra, stomp.py",
     ("cli/bench/command.py", "callboard.cli.bench"): "the plot needs an optional extra, matplotlib",
+    ("cli/bench/servers.py", "callboard.cli.bench"): "as above",
     ("cli/demo/showing.py", "rich"): "bars and tables of a terminal: a piped command must not wait for them",
     ("cli/follow.py", "rich"): "as above",
     ("cli/output.py", "rich"): "as above",

@@ -3,7 +3,8 @@
 A name may stand for several addresses; each address of each URL is an endpoint of its own. One endpoint is kept while it
 answers well. After a failure the next one is asked at once; only when all have failed there are pauses, longer each time
 and spread by chance. All retries of one client together are paced by a budget, so that a crowd of clients does not
-trample a gateway that comes back.
+trample gateways that have too much to do. Where nobody listens a try is nobody's work, and takes nothing of the budget:
+requests that waited for gateways to come back are not kept waiting once they are.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ REQUESTS: Final = 100
 """Requests of one client at the same time; further ones wait for their turn, which does not count towards their time."""
 WAITING_REQUESTS: Final = 500
 """The same for requests that ask a gateway to wait: they must not keep others from their turn."""
+SILENT_SECONDS: Final = 3
+"""After so long without a sign of life from a gateway's machine its connections are given up; its kernel gives them, however
+long the gateway itself takes."""
 RESOLVE_SECONDS: Final = 30.0
 """How long the addresses of a name are believed while they answer."""
 SENT_AT_ONCE: Final = 1 << 20
@@ -42,7 +46,15 @@ BUDGET_PER_SECOND: Final = 10.0
 BUDGET_PER_SUCCESS: Final = 0.2
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """From a name and a port to addresses."""
+AddrInfo = tuple[int, int, int, str, Any]
+"""As `getaddrinfo` gives it: family, type, protocol, and what needs none of them."""
 _AWAY: Final = frozenset({429, 502, 503, 504})
+_WATCH: Final = {
+    socket.TCP_USER_TIMEOUT: SILENT_SECONDS * 1000,
+    socket.TCP_KEEPIDLE: 1,
+    socket.TCP_KEEPINTVL: 1,
+    socket.TCP_KEEPCNT: SILENT_SECONDS - 1,
+}
 
 
 class Endpoint:
@@ -109,7 +121,8 @@ class Endpoints:
 
 
 class Budget:
-    """How many retries a client may make: some at once, then a few each second and a share of what succeeds."""
+    """How many retries a client may make of what gateways had work with: some at once, then a few each second and a share of
+    what succeeds."""
 
     def __init__(self) -> None:
         self._left = BUDGET_BURST
@@ -183,7 +196,7 @@ class Gateways:
             if not isinstance(failure.error, errors.Unreachable):
                 answered = failure.error
             left = end - time.monotonic()
-            pause = self._budget.take()
+            pause = self._budget.take() if failure.arrived else 0.0
             if await self._endpoints.pick(tried) is None:
                 tried.clear()
                 self._endpoints.doubt()
@@ -197,7 +210,7 @@ class Gateways:
         """Make one attempt at the next endpoint: the answer's body, or why it may be tried again; raises what is final."""
         endpoint = await self._endpoints.pick(tried)
         if endpoint is None:
-            return _Failure(errors.Unreachable("no gateway's name has an address: check the URLs"), unsent=True)
+            return _Failure(errors.Unreachable("no gateway's name has an address: check the URLs"), unsent=True, arrived=False)
         tried.append(endpoint)
         try:
             async with asyncio.timeout(max(min(attempt.patience, end - time.monotonic()), 0.001)):
@@ -205,7 +218,7 @@ class Gateways:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._endpoints.failed(endpoint)
             unsent = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
-            return _Failure(_unreachable(endpoint, error), unsent=unsent)
+            return _Failure(_unreachable(endpoint, error), unsent=unsent, arrived=not unsent)
         if status in _AWAY:
             said = problem(endpoint.base, status, body)
             if "ran" in said.data:  # Of a call: the gateway is well, and has tried as long as it was given.
@@ -246,6 +259,8 @@ class _Failure(msgspec.Struct, frozen=True):
     unsent: bool
     """Surely not carried out."""
     retry_after: float = 0.0
+    arrived: bool = True
+    """Somebody had work with it: trying again is more of it."""
 
 
 def problem(where: str, status: int, body: bytes) -> errors.CallboardError:
@@ -281,11 +296,20 @@ _BY_CODE = {cls.code: cls for cls in _classes(errors.CallboardError) if cls.__mo
 
 def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, socket_factory=_watched),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type"),
     )
+
+
+def _watched(info: AddrInfo) -> socket.socket:
+    """Return a socket that notices when the machine at the other end is gone: without a word, as when it loses its power."""
+    made = socket.socket(*info[:3])
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _WATCH.items():
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
 
 
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:

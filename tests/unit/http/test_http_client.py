@@ -255,3 +255,29 @@ def test_the_budget_allows_some_retries_at_once_and_then_paces_them():
     assert not any(pauses[:100])
     assert pauses[100:] == sorted(pauses[100:])
     assert 1 < pauses[-1] <= 2
+
+
+async def test_requests_go_on_at_once_when_gateways_come_back_after_all_were_gone(serve, connect):
+    urls = [unused() for _ in range(4)]
+    asking = connect(*urls)
+    waiting = [asyncio.create_task(asking.ask("GET", "/")) for _ in range(client.REQUESTS)]
+    async with asyncio.timeout(10):
+        while asking.retries < 4 * client.BUDGET_BURST:  # Nothing tells but the count.
+            await asyncio.sleep(0.01)
+        await serve(port=int(urls[0].rpartition(":")[2]))
+        back = time.monotonic()
+        await asyncio.gather(*waiting)
+    assert time.monotonic() - back < 2 * client.MOST_PAUSE_SECONDS
+
+
+async def test_retries_of_what_gateways_had_work_with_are_paced(serve, connect, monkeypatch):
+    taken: list[client.Budget] = []
+
+    def take(budget: client.Budget) -> float:
+        taken.append(budget)
+        return 0.0
+
+    monkeypatch.setattr(client.Budget, "take", take)
+    gateway = await serve(503, 503, 200)
+    await connect(gateway.url, unused()).ask("GET", "/")
+    assert len(taken) == 2

@@ -6,4 +6,6 @@ Each module measures one thing on a deployment of its own, in a temporary direct
 
 `callboard bench-engines` (`engines`) is for server databases: rounds of `pairs`, each a bare driver's limit (`raw` and its two
 drivers, by the processes of `hands`), the job engine alone (`engine_hand`) and everything from end to end; and `outage`.
+
+`callboard bench-servers` (`servers`) kills parts of two servers that work together (`servers_ground`), and tells what it costs.
 """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from pathlib import Path
 
-from callboard import Call, Callboard, method
+from callboard import Call, Callboard, Context, method
 
 app = Callboard("bench")
 
@@ -20,6 +22,19 @@ async def noop(n: int = 0) -> int:
 async def started() -> int:
     """Return when it began, in nanoseconds of CLOCK_BOOTTIME, which the submitting process on this machine can compare."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+@app.job(attempts=1)
+async def hold(ctx: Context, book: str, gate: str) -> None:
+    """Write into the file `book` that it began, in which process and when, and run until the file `gate` exists."""
+    _write(book, f"{ctx.id} {os.getpid()} {time.clock_gettime_ns(time.CLOCK_BOOTTIME)}\n")
+    while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240  # A file outlives every process that is killed here.
+        await asyncio.sleep(0.02)
+
+
+def _write(book: str, line: str) -> None:
+    with Path(book).open("a") as lines:  # One write at the end: several processes append to it.
+        lines.write(line)
 
 
 @app.service("echo")

@@ -57,11 +57,13 @@ async def _end_to_end(served: private.Served, seconds: float) -> Figures:
 
 async def rate(url: str, seconds: float) -> float:
     """Return how many jobs/s two workers finish while this process submits."""
-    async with (
-        deployment.deploy(workers=2, slots=stream.SLOTS, store=url) as made,
-        stream.opened(made) as store,
-        app.connect(store),
-    ):
+    async with deployment.deploy(workers=2, slots=stream.SLOTS, store=url) as made:
+        return await flow(made, seconds)
+
+
+async def flow(made: deployment.Deployment, seconds: float) -> float:
+    """Return how many jobs/s the workers of a deployment finish while this process submits."""
+    async with stream.opened(made) as store, app.connect(store):
         feeding = asyncio.create_task(stream.feed(store, WARM_UP_SECONDS + seconds))
         await asyncio.sleep(WARM_UP_SECONDS)
         before, began = await finished(store), time.monotonic()
