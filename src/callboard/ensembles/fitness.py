@@ -19,6 +19,9 @@ from callboard.kit import urls
 Finding = tuple[str, str, str]
 """Level (`fit`, `warning`, `unfit`), what was found, how it is mended."""
 LEAST_VERSION: Final = (3, 6)
+_FORGETFUL: Final = (((3, 6, 0), (3, 8, 4)), ((3, 9, 0), (3, 9, 2)), ((3, 9, 3), (3, 9, 4)))
+"""Releases, from one and up to before another, that can lose what they have acknowledged when servers are killed while others
+catch up: ZOOKEEPER-4785 (mended in 3.8.4 and 3.9.2) and 4925 (3.9.3 alone), by the project's tracker; seen on 3.8.0 here."""
 _SECONDS: Final = 5.0
 _HOST_SECONDS: Final = 2.0
 _WORD_SECONDS: Final = 1.0
@@ -70,19 +73,23 @@ def _version(asked: client.Client, of: address.Address) -> list[Finding]:
     if _cut(lambda: asked.read([of.root])):
         return [("unfit", "the servers are older than 3.6", "install ZooKeeper 3.6 or later")]
     said = "" if of.tls else next(filter(None, (_word(host) for host in of.hosts)), "")
-    version = re.search(r"version: (\d+)\.(\d+)\.\d+", said)
-    found = [judged(version[0].removeprefix("version: "), (int(version[1]), int(version[2])))] if version else []
+    version = re.search(r"version: (\d+)\.(\d+)\.(\d+)", said)
+    found = [judged((int(version[1]), int(version[2]), int(version[3])))] if version else []
     if "Mode: standalone" in said:
         mend = "set up three: with one, its end is the end of the store"
         found.append(("warning", "the server stands alone", mend))
     return found or [("fit", "ZooKeeper 3.6 or later", "")]
 
 
-def judged(version: str, number: tuple[int, int]) -> Finding:
+def judged(number: tuple[int, int, int]) -> Finding:
     """Say whether a version will do."""
-    if number < LEAST_VERSION:
-        return "unfit", f"ZooKeeper {version}", "install 3.6 or later"
-    return "fit", f"ZooKeeper {version}", ""
+    named = "ZooKeeper " + ".".join(map(str, number))
+    if number[:2] < LEAST_VERSION:
+        return "unfit", named, "install 3.6 or later"
+    if any(first <= number < mended for first, mended in _FORGETFUL):
+        what = f"{named} can lose what it acknowledged when servers are killed while others catch up"
+        return "warning", what, "install 3.8.4 or 3.9.4 or later"
+    return "fit", named, ""
 
 
 def _session(asked: client.Client) -> list[Finding]:

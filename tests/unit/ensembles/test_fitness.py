@@ -6,9 +6,23 @@ from callboard import ensembles, errors
 from callboard.ensembles import client, fitness
 
 
-@pytest.mark.parametrize(("number", "level"), [((3, 5), "unfit"), ((3, 6), "fit"), ((3, 10), "fit"), ((4, 0), "fit")])
+@pytest.mark.parametrize(
+    ("number", "level"),
+    [
+        ((3, 5, 9), "unfit"),
+        ((3, 6, 0), "warning"),
+        ((3, 8, 3), "warning"),
+        ((3, 8, 4), "fit"),
+        ((3, 9, 1), "warning"),
+        ((3, 9, 2), "fit"),
+        ((3, 9, 3), "warning"),
+        ((3, 9, 4), "fit"),
+        ((3, 10, 0), "fit"),
+        ((4, 0, 0), "fit"),
+    ],
+)
 def test_versions(number, level):
-    assert fitness.judged("x", number)[0] == level
+    assert fitness.judged(number)[0] == level
 
 
 def test_what_is_near():
