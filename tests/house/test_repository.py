@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TARGETS = (
     *("help", "demo", "test", "engines", "check", "format", "docs", "conformance", "faults", "soak", "bench", "bench-engines"),
-    *("wheel", "clean"),
+    *("bench-servers", "wheel", "clean"),
 )
 LEFT_TO_BE_DONE = re.compile(rb"\b(TODO|FIXME|XXX|HACK)\b")
 OUTSIDE = re.compile(rb"https?://[^\s\"']*(/simple/|\.whl\b|\.tgz\b|\.deb\b)|\"resolved\": *\"http")

@@ -346,6 +346,12 @@ async def strangers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[C
         yield start
 
 
+def no_sockets(one: Server) -> bool:
+    """Whether nobody is connected to its port, not even somebody in the midst of being refused."""
+    listening = one.links._peers._listener._server
+    return not getattr(listening, "_active_count", 0) and not getattr(listening, "_clients", ())
+
+
 @pytest.mark.parametrize("cluster", ["none", "another"])
 async def test_who_has_no_certificate_of_this_cluster_hears_nothing(world: World, strangers: Any, cluster: str) -> None:
     (one,) = await world.start("one")
@@ -353,6 +359,7 @@ async def test_who_has_no_certificate_of_this_cluster_hears_nothing(world: World
     with pytest.raises((errors.Unreachable, errors.WrongCertificate)):
         await stranger.ask(one)
     assert not one.links.linked and not one.links._peers.connections()
+    await world.until(lambda: no_sockets(one))
 
 
 async def test_an_entry_in_coordination_is_no_certificate(world: World, strangers: Any) -> None:
@@ -363,6 +370,7 @@ async def test_an_entry_in_coordination_is_no_certificate(world: World, stranger
     with pytest.raises((errors.Unreachable, errors.WrongCertificate)):
         await one.links._tell(stranger.wire.address)
     assert not one.links._peers.connections() and not stranger.wire.connections()
+    await world.until(lambda: no_sockets(one))
 
 
 async def test_who_has_one_hears_and_is_told_when_it_asks_for_nonsense(world: World, strangers: Any) -> None:
