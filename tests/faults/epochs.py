@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """Of a refusal."""
     mark: str = ""
     """What the method was given."""
+    domain: str = ""
+    """For which the service was asked: each of them has one office."""
 
     @property
     def accepted(self) -> bool:
@@ -46,10 +48,14 @@ class Ledger:
 
 def faults(lines: Iterable[Line]) -> list[str]:
     """Return a sentence for each epoch under which something was accepted too late."""
-    times: dict[int, list[int]] = {}
+    domains: dict[str, dict[int, list[int]]] = {}
     for line in lines:
         if line.accepted:
-            times.setdefault(line.epoch, []).append(line.at)
+            domains.setdefault(line.domain, {}).setdefault(line.epoch, []).append(line.at)
+    return [fault for times in domains.values() for fault in _late(times)]
+
+
+def _late(times: Mapping[int, Sequence[int]]) -> list[str]:
     found = []
     first, later = None, 0
     for epoch in sorted(times, reverse=True):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 from callboard import errors
 from callboard.client import Client
@@ -22,7 +23,9 @@ END_SECONDS = 15.0
 class Load:
     """What some flows of submissions have seen so far. Times are CLOCK_BOOTTIME in nanoseconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, args: Callable[[], Mapping[str, Any]] = dict) -> None:
+        self.args = args
+        """Makes those of the next job."""
         self.acknowledged: list[int] = []
         """When; one for each job."""
         self.refused: Counter[str] = Counter()
@@ -43,9 +46,11 @@ def more(seen: Load, jobs: int) -> Callable[[], bool]:
 
 
 @contextlib.asynccontextmanager
-async def on(deployment: Deployment, flows: int = 4, kind: str = "nap") -> AsyncIterator[Load]:
+async def on(
+    deployment: Deployment, flows: int = 4, kind: str = "nap", args: Callable[[], Mapping[str, Any]] = dict
+) -> AsyncIterator[Load]:
     """Have that many flows submit small jobs meanwhile; at the end, each has its last one acknowledged."""
-    seen = Load()
+    seen = Load(args)
     urls, key = deployment.access()
     async with Client(urls, key, timeout=TRY_SECONDS) as client:
         tasks = [asyncio.create_task(_flow(deployment, client, seen, kind)) for _ in range(flows)]
@@ -65,13 +70,15 @@ async def on(deployment: Deployment, flows: int = 4, kind: str = "nap") -> Async
 async def _flow(deployment: Deployment, client: Client, seen: Load, kind: str) -> None:
     while not seen.over:
         id = uuid7.text(uuid7.make(clock.SystemClock().now()))
+        args, asked = seen.args(), boot()
         while True:
             try:
-                receipt = await client.submit(f"{deployment.APP}.{kind}", {}, id=id)
+                receipt = await client.submit(f"{deployment.APP}.{kind}", args, id=id)
                 break
             except (errors.StoreUnavailable, errors.StoreFull, errors.Unreachable) as error:
                 seen.refused[error.code] += 1
         deployment.acknowledged.append(id)
         seen.acknowledged.append(boot())
+        deployment.note(id, asked, receipt.created)
         seen.again += not receipt.created
         await asyncio.sleep(PAUSE_SECONDS)

@@ -1,8 +1,8 @@
 """The app that the fault tests of names run: two services that say who answers, and a room that writes down what it accepts.
 
 Loaded by nodes as `named:app`. Each time that an instance with an office is asked whether it may accept, or may answer, a line
-(`epochs.Line`) goes to the file $CALLBOARD_TEST_LEDGER, in one write: the epoch, or the code of the refusal, and the time just
-before. Imports nothing of the tests: a node's process knows only this directory.
+(`epochs.Line`) goes to the file $CALLBOARD_TEST_EPOCHS, or $CALLBOARD_TEST_LEDGER, in one write: the epoch, or the code of the
+refusal, and the time just before. Imports nothing of the tests: a node's process knows only this directory.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from callboard.roles import offices
 app = Callboard("named")
 
 POLL_SECONDS = 0.01
-LEDGER = os.environ.get("CALLBOARD_TEST_LEDGER", os.devnull)
+LEDGER = os.environ.get("CALLBOARD_TEST_EPOCHS") or os.environ.get("CALLBOARD_TEST_LEDGER", os.devnull)
 ledger = os.open(LEDGER, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 admit = offices.Offices.admit
 
 
-def write(at: int, epoch: int, code: str = "", mark: str = "") -> None:
-    line = {"at": at, "pid": os.getpid(), "epoch": epoch, "code": code, "mark": mark}
+def write(at: int, epoch: int, code: str = "", mark: str = "", domain: str = "") -> None:
+    line = {"at": at, "pid": os.getpid(), "epoch": epoch, "code": code, "mark": mark, "domain": domain}
     os.write(ledger, json.dumps(line).encode() + b"\n")
 
 
@@ -41,9 +41,9 @@ def noted(held: offices.Offices[Any], domain: str, epoch: int) -> int:
     try:
         accepted = admit(held, domain, epoch)
     except errors.CallError as error:
-        write(at, epoch, error.code)
+        write(at, epoch, error.code, domain=domain)
         raise
-    write(at, accepted)
+    write(at, accepted, domain=domain)
     return accepted
 
 

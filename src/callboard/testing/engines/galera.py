@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from concurrent import futures
 from pathlib import Path
 
-from callboard.testing.engines import ground, mariadb, servers, trees
+from callboard.testing.engines import ground, mariadb, places, servers, trees
 
 PACKAGES = ("galera-4", "rsync")
 _PROVIDERS = (
@@ -61,14 +61,23 @@ def installed() -> str | None:
 class Member(mariadb.Mysqld):
     """One server of a cluster."""
 
-    def __init__(self, directory: Path, number: int, data: Path, ports: Sequence[int], group: Sequence[str]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        number: int,
+        data: Path,
+        ports: Sequence[int],
+        group: Sequence[str],
+        host: places.Host | None = None,
+    ) -> None:
+        address = _address(host)
         flags = [
             *group,
             f"--wsrep-node-name=galera-{number}",
-            f"--wsrep-node-incoming-address=127.0.0.1:{ports[0]}",
-            f"--wsrep-sst-receive-address=127.0.0.1:{ports[3]}",
+            f"--wsrep-node-incoming-address={address}:{ports[0]}",
+            f"--wsrep-sst-receive-address={address}:{ports[3]}",
         ]
-        super().__init__(directory, f"galera-{number}", data, ports[0], *flags)
+        super().__init__(directory, f"galera-{number}", data, ports[0], *flags, host=host)
         self._plain = list(self.command)
         self._state = data / _STATE
 
@@ -125,25 +134,27 @@ class Member(mariadb.Mysqld):
 
 
 class Cluster(servers.Stood):
-    """Servers that hold the same data. `with` starts and stops them."""
+    """Servers that hold the same data. `with` starts and stops them. `hosts` are where they run, one each, instead of this
+    machine."""
 
-    def __init__(self, size: int = 3, *settings: str, quick: bool = True) -> None:
+    def __init__(self, size: int = 3, *settings: str, quick: bool = True, hosts: Sequence[places.Host] = ()) -> None:
         self._ground = ground.Ground()
         self._names = (f"{mariadb.USER}_{number}" for number in itertools.count(1))
         origin = _template(self._ground)
         ports = servers.free_ports(_PORTS * size)
         each = [ports[_PORTS * n : _PORTS * n + _PORTS] for n in range(size)]
-        peers = ",".join(f"127.0.0.1:{mine[1]}" for mine in each)
+        stand = list(itertools.zip_longest(each, hosts))
+        peers = ",".join(f"{_address(host)}:{mine[1]}" for mine, host in stand)
         self.members: list[Member] = []
-        for number, mine in enumerate(each, 1):
+        for number, (mine, host) in enumerate(stand, 1):
             data = self._ground.copied(origin, f"galera-{number}")
-            flags = [*_flags(peers, mine, _QUICK if quick else ()), *settings]
-            self.members.append(Member(self._ground.directory, number, data, mine, flags))
+            flags = [*_flags(peers, mine, _QUICK if quick else (), _address(host)), *settings]
+            self.members.append(Member(self._ground.directory, number, data, mine, flags, host))
 
     @property
     def hosts(self) -> str:
         """Where clients connect: `127.0.0.1:PORT,…`."""
-        return ",".join(f"127.0.0.1:{member.port}" for member in self.members)
+        return ",".join(f"{member.address}:{member.port}" for member in self.members)
 
     def url(self, database: str = mariadb.USER) -> str:
         """Return the address of a database, with all hosts."""
@@ -294,11 +305,15 @@ def _serves(status: dict[str, str], size: int) -> bool:
     )
 
 
-def _flags(peers: str, ports: Sequence[int], timings: Sequence[str]) -> list[str]:
+def _address(host: places.Host | None) -> str:
+    return host.address if host else "127.0.0.1"
+
+
+def _flags(peers: str, ports: Sequence[int], timings: Sequence[str], address: str) -> list[str]:
     provider = next((path for path in _PROVIDERS if path.exists()), _PROVIDERS[0])
     options = [
-        *("base_host=127.0.0.1", f"base_port={ports[1]}", f"gmcast.listen_addr=tcp://127.0.0.1:{ports[1]}"),
-        *(f"ist.recv_addr=127.0.0.1:{ports[2]}", "gcache.size=32M", "gcache.page_size=32M", "pc.recovery=TRUE"),
+        *(f"base_host={address}", f"base_port={ports[1]}", f"gmcast.listen_addr=tcp://{address}:{ports[1]}"),
+        *(f"ist.recv_addr={address}:{ports[2]}", "gcache.size=32M", "gcache.page_size=32M", "pc.recovery=TRUE"),
         *timings,
     ]
     return [
@@ -308,7 +323,7 @@ def _flags(peers: str, ports: Sequence[int], timings: Sequence[str]) -> list[str
             "--wsrep-cluster-name=callboard",
             f"--wsrep-cluster-address=gcomm://{peers}",
         ),
-        *("--wsrep-node-address=127.0.0.1", "--wsrep-slave-threads=2", "--wsrep-sst-method=rsync"),
+        *(f"--wsrep-node-address={address}", "--wsrep-slave-threads=2", "--wsrep-sst-method=rsync"),
         *("--binlog-format=ROW", "--innodb-autoinc-lock-mode=2", "--default-storage-engine=InnoDB"),
         f"--wsrep-provider-options={';'.join(options)}",
     ]
@@ -355,7 +370,9 @@ def _fill(here: ground.Ground, plain: Path, data: Path) -> None:
     subprocess.run(["cp", "-a", f"{plain}/.", str(data)], check=True)
     ports = servers.free_ports(_PORTS)
     _write_state(data, _NOBODY, "-1", first=True)
-    first = mariadb.Mysqld(here.directory, "galera-template", data, ports[0], *_flags("", ports, _QUICK), "--wsrep-new-cluster")
+    first = mariadb.Mysqld(
+        here.directory, "galera-template", data, ports[0], *_flags("", ports, _QUICK, _address(None)), "--wsrep-new-cluster"
+    )
     first.start()
     try:
         mariadb.wait_greeting(first)

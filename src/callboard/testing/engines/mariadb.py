@@ -20,7 +20,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-from callboard.testing.engines import ground, servers
+from callboard.testing.engines import ground, places, servers
 
 PACKAGES = ("mariadb-server",)
 DRIVER_PACKAGES = ("libmariadb-dev", "pkg-config", "gcc")
@@ -32,7 +32,7 @@ PASSWORD = "open-sesame"
 """Of the user that URLs name, who may do anything with databases that begin with that name. Root has none, over the socket."""
 START_SECONDS = 30.0
 _SETTINGS = (
-    *("--bind-address=127.0.0.1", "--skip-name-resolve", "--performance-schema=OFF", "--max-connections=300"),
+    *("--skip-name-resolve", "--performance-schema=OFF", "--max-connections=300"),
     *("--innodb-buffer-pool-size=128M", "--innodb-log-file-size=32M", "--key-buffer-size=1M", "--aria-pagecache-buffer-size=1M"),
     *("--innodb-flush-log-at-trx-commit=1", "--character-set-server=utf8mb4"),
 )
@@ -81,16 +81,26 @@ def headers() -> str | None:
 
 
 class Mysqld(servers.Server):
-    """One server process on data that exists; `settings` are flags that come after ours, like `--read-only`."""
+    """One server process on data that exists; `settings` are flags that come after ours, like `--read-only`.
 
-    def __init__(self, directory: Path, name: str, data: Path, port: int, *settings: str) -> None:
+    `host` is where it runs: this machine, if none is given. There root must enter it first, and the server leaves root itself.
+    """
+
+    def __init__(
+        self, directory: Path, name: str, data: Path, port: int, *settings: str, host: places.Host | None = None
+    ) -> None:
         self.data = data
         self.port = port
+        self.address = host.address if host else "127.0.0.1"
         self._socket = data / "mariadb.sock"
         # A temporary directory of its own: a server that starts removes the temporary tables of all that share one.
         where = (f"--datadir={data}", f"--tmpdir={data}", f"--socket={self._socket}", f"--pid-file={data}/mariadb.pid")
-        command = [servers.found("mariadbd"), "--no-defaults", *where, f"--port={port}", *_SETTINGS, *settings]
-        super().__init__(directory, name, command, account=ground.account(ACCOUNT))
+        listens = (f"--bind-address={self.address}", f"--port={port}")
+        enters = host.prefix if host else []
+        becomes = [f"--user={ACCOUNT}"] if host else []
+        ours = [servers.found("mariadbd"), "--no-defaults", *where, *listens, *becomes, *_SETTINGS]
+        command = [*enters, *ours, *settings]
+        super().__init__(directory, name, command, account=None if host else ground.account(ACCOUNT))
 
     def sql(self, text: str, database: str = "", seconds: float = 10) -> list[tuple[str, ...]]:
         """Run statements as root; return the rows as text. RuntimeError with what the server said; TimeoutError when it says
@@ -114,7 +124,7 @@ class Mysqld(servers.Server):
     def greets(self, seconds: float = 0.5) -> bool:
         """Whether it takes connections: it speaks first."""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as connection:
+            with socket.create_connection((self.address, self.port), timeout=seconds) as connection:
                 return bool(connection.recv(5))
         except OSError:
             return False

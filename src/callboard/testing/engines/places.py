@@ -19,7 +19,8 @@ from typing import Final
 
 from callboard.testing.engines import ground, servers
 
-_PROGRAMS: Final = {"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux"}
+_PROGRAMS: Final = {"ip": "iproute2", "ss": "iproute2", "iptables": "iptables", "unshare": "util-linux", "nsenter": "util-linux"}
+"""Those that make hosts, and those by which what goes between them is disturbed."""
 PACKAGES: Final = tuple(sorted(set(_PROGRAMS.values())))
 _TRIES: Final = 50
 _SECONDS: Final = 10.0
@@ -75,6 +76,11 @@ class Network(servers.Stood):
         self._place = ""
         self.hosts: Sequence[Host] = ()
 
+    @property
+    def here(self) -> str:
+        """This machine's own address beside the bridge."""
+        return f"{self._place}.254"
+
     def start(self) -> None:
         """Make it, if it is not there. OSError with what the kernel said."""
         if self.hosts:
@@ -113,7 +119,7 @@ class Network(servers.Stood):
             except FileExistsError:
                 continue
             self._place = f"10.{high}.{low}"
-            _ip("addr", "add", f"{self._place}.254/24", "dev", link)
+            _ip("addr", "add", f"{self.here}/24", "dev", link)
             _ip("link", "set", link, "up")
             self.switch("link", "set", _port(0), "master", _BRIDGE, "up")
             return
