@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from callboard.coordination import engine, engines
 from callboard.names import model
 from callboard.node import layout
+from callboard.rpc import certs
 from callboard.testing import severing
 from callboard.testing.engines import zookeeper as zookeepers
 from tests.faults import breaking, load
@@ -61,15 +63,19 @@ def gateways() -> int:
 async def servers(
     deployment: Deployment, victim: breaking.Victim, zookeeper: zookeepers.Ensemble, tmp_path: Path, gateways: int
 ) -> AsyncIterator[tuple[Deployment, Deployment]]:
-    """Two servers that share a store and coordination. The first one, which has the office, reaches the store through proxies."""
+    """Two servers that share a store and coordination, with certificates: they look after each other. The first one, which has
+    the office, reaches the store through proxies."""
     notes = tmp_path / "other"
     notes.mkdir()
     other = deployment.beside(notes / "data", notes)
     other.store = victim.url
-    options = ["--set", f"coordination.url={zookeeper.url(f'/{tmp_path.name}')}"]
-    try:
-        for each in (deployment, other):  # One after the other: on few cores, processes that start keep each other from it.
-            await each.up(*options, workers=1, slots=SLOTS, gateways=gateways)
+    certificates = tmp_path / "certificates"
+    certs.init(certificates)
+    common = ("--set", f"coordination.url={zookeeper.url(f'/{tmp_path.name}')}", "--set", f"wire.certificates={certificates}")
+    try:  # One after the other: on few cores, processes that start keep each other from it.
+        for each, name in ((deployment, "one"), (other, "other")):
+            certs.issue(certificates, name)
+            await each.up(*common, "--set", f"wire.server={name}", workers=1, slots=SLOTS, gateways=gateways)
         yield deployment, other
     finally:
         await other.close()
@@ -138,6 +144,13 @@ def controllers(each: Deployment) -> list[Node]:
     return [node for node in each.nodes("gateway") if node.pid in holding]
 
 
+def deposed_for(servers: tuple[Deployment, Deployment]) -> set[str]:
+    """Return why registries deposed domain controllers, as their logs say."""
+    logs = [path.read_text(errors="replace") for each in servers for path in (each.data / "nodes").glob("*.log")]
+    lines = [line for log in logs for line in log.splitlines() if "event=deposed" in line and "domain-controller" in line]
+    return {why for line in lines for why in re.findall(r'why="([^"]*)"', line)}
+
+
 @breaking.victims("mariadb", long=("postgresql", "galera-1"))
 @pytest.mark.parametrize("office", [True, False], ids=["with the office", "without it"])
 async def test_the_jobs_of_a_dead_server_run_on_the_other(
@@ -198,6 +211,7 @@ async def test_a_controller_that_is_cut_off_from_the_store_alone_makes_room(
         "a controller is cut off from the store, to the next one serves", (boot() - at) / 1e9, DEPOSED_SECONDS + NOISE_SECONDS
     )
     assert not controllers(cut)
+    assert deposed_for(servers) == {"it holds the office and does not serve for 60 s"}
     for proxy in proxies:
         proxy.speak()
     await breaking.judged(other)

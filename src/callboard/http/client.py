@@ -10,6 +10,7 @@ requests that waited for gateways to come back are not kept waiting once they ar
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import random
 import socket
@@ -36,6 +37,9 @@ WAITING_REQUESTS: Final = 500
 SILENT_SECONDS: Final = 3
 """After so long without a sign of life from a gateway's machine its connections are given up; its kernel gives them, however
 long the gateway itself takes."""
+AT_ONCE_BYTES: Final = 48 << 10
+"""What a kernel takes in while its gateway reads nothing. A bigger body may find no room there for as long as that lasts, which
+looks like silence: it has only its attempt's patience to go by."""
 RESOLVE_SECONDS: Final = 30.0
 """How long the addresses of a name are believed while they answer."""
 SENT_AT_ONCE: Final = 1 << 20
@@ -49,12 +53,8 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 AddrInfo = tuple[int, int, int, str, Any]
 """As `getaddrinfo` gives it: family, type, protocol, and what needs none of them."""
 _AWAY: Final = frozenset({429, 502, 503, 504})
-_WATCH: Final = {
-    socket.TCP_USER_TIMEOUT: SILENT_SECONDS * 1000,
-    socket.TCP_KEEPIDLE: 1,
-    socket.TCP_KEEPINTVL: 1,
-    socket.TCP_KEEPCNT: SILENT_SECONDS - 1,
-}
+_KEEPALIVE: Final = {socket.TCP_KEEPIDLE: 1, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: SILENT_SECONDS - 1}
+_WATCH: Final = {**_KEEPALIVE, socket.TCP_USER_TIMEOUT: SILENT_SECONDS * 1000}
 
 
 class Endpoint:
@@ -153,13 +153,14 @@ class Gateways:
         self._budget = Budget()
         self._turns = asyncio.Semaphore(REQUESTS)
         self._waiting = asyncio.Semaphore(WAITING_REQUESTS)
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        """For what is big, and for all else: their connections are watched differently."""
         self.retries = 0
 
     async def close(self) -> None:
         """Close all connections. Allowed twice."""
-        if self._session is not None:
-            session, self._session = self._session, None
+        while self._sessions:
+            _, session = self._sessions.popitem()
             await session.close()
 
     async def ask(
@@ -218,7 +219,8 @@ class Gateways:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._endpoints.failed(endpoint)
             unsent = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
-            return _Failure(_unreachable(endpoint, error), unsent=unsent, arrived=not unsent)
+            arrived = not unsent or isinstance(error, aiohttp.ClientSSLError)  # Greeting somebody with TLS is work, too.
+            return _Failure(_unreachable(endpoint, error), unsent=unsent, arrived=arrived)
         if status in _AWAY:
             said = problem(endpoint.base, status, body)
             if "ran" in said.data:  # Of a call: the gateway is well, and has tried as long as it was given.
@@ -233,9 +235,11 @@ class Gateways:
         return body
 
     async def _send(self, endpoint: Endpoint, attempt: _Attempt) -> tuple[int, Mapping[str, str], bytes]:
-        if self._session is None:
-            self._session = _session()
-        async with self._session.request(
+        big = attempt.body is not None and len(attempt.body) > AT_ONCE_BYTES
+        session = self._sessions.get(big)
+        if session is None:
+            session = self._sessions[big] = _session(_KEEPALIVE if big else _WATCH)
+        async with session.request(
             attempt.method,
             yarl.URL(endpoint.base + attempt.path, encoded=True),
             data=_payload(attempt.body),
@@ -294,20 +298,21 @@ def _classes(cls: type[errors.CallboardError]) -> Iterable[type[errors.Callboard
 _BY_CODE = {cls.code: cls for cls in _classes(errors.CallboardError) if cls.__module__ == errors.__name__}
 
 
-def _session() -> aiohttp.ClientSession:
+def _session(watch: Mapping[int, int]) -> aiohttp.ClientSession:
+    made = functools.partial(_watched, watch)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, socket_factory=_watched),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, socket_factory=made),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type"),
     )
 
 
-def _watched(info: AddrInfo) -> socket.socket:
+def _watched(watch: Mapping[int, int], info: AddrInfo) -> socket.socket:
     """Return a socket that notices when the machine at the other end is gone: without a word, as when it loses its power."""
     made = socket.socket(*info[:3])
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _WATCH.items():
+    for option, value in watch.items():
         made.setsockopt(socket.IPPROTO_TCP, option, value)
     return made
 

@@ -57,9 +57,10 @@ class Waiters:
             done, _ = await asyncio.wait([future], timeout=pause)
             if done:
                 break
-            (job,) = await self._read([(domain, id)])
-            if job is None or job.finished:
-                return job
+            with contextlib.suppress(errors.StoreError):  # Polling goes on asking.
+                (job,) = await self._read([(domain, id)])
+                if job is None or job.finished:
+                    return job
         return await future
 
     def finished(self, ids: Iterable[bytes]) -> None:

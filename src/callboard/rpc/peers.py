@@ -84,6 +84,10 @@ class Peers(lifecycle.Lifecycle):
         """Where this node is reached on its machine. Only after `start`."""
         return network.Address(self.identity.incarnation, *self.listening, self._server)
 
+    def knows(self, address: network.Address) -> bool:
+        """Tell whether there is a way to a node from here: its secret is known, or servers have certificates."""
+        return self._secret_of(address) is not None
+
     async def request(
         self,
         address: network.Address,

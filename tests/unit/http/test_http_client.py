@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 
 import msgspec
@@ -281,3 +282,38 @@ async def test_retries_of_what_gateways_had_work_with_are_paced(serve, connect, 
     gateway = await serve(503, 503, 200)
     await connect(gateway.url, unused()).ask("GET", "/")
     assert len(taken) == 2
+
+
+async def test_a_handshake_that_fails_is_work_for_somebody(serve, connect, monkeypatch):
+    taken: list[client.Budget] = []
+
+    def take(budget: client.Budget) -> float:
+        taken.append(budget)
+        return 0.0
+
+    monkeypatch.setattr(client.Budget, "take", take)
+    gateway = await serve()
+    with pytest.raises(errors.Unreachable):
+        await connect(gateway.url.replace("http:", "https:")).ask("GET", "/", timeout=0.2)
+    assert taken
+
+
+async def test_a_gateway_that_lives_and_reads_nothing_for_long_is_not_given_up(connect, monkeypatch):
+    """Its kernel has no room for a big body meanwhile, however alive it is."""
+    monkeypatch.setitem(client._WATCH, socket.TCP_USER_TIMEOUT, 300)
+    body = b"x" * (4 << 20)
+    read: list[int] = []
+
+    async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(2)
+        head = await reader.readuntil(b"\r\n\r\n")
+        read.append(len(await reader.readexactly(len(body))))
+        assert b"POST / " in head
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(busy, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        assert await connect(f"http://127.0.0.1:{port}").ask("POST", "/", body=body, repeatable=False) == b"{}"
+    assert read == [len(body)]

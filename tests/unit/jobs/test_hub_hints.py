@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from callboard import errors
 from callboard.jobs import hints, hub_hints, queue, submission, waiters
 from callboard.jobs.engines import memory
 from callboard.rpc import hub
@@ -138,6 +139,29 @@ async def test_the_first_wait_of_a_process_looks_by_itself_although_others_wait(
     await store.submit([job])
     waiting = asyncio.ensure_future(store.wait("main", job.id, 600.0))
     await until(lambda: store.hints.waiting)
+    await store.cancel("main", job.id)
+    async with asyncio.timeout(5):
+        assert (await waiting).finished
+    await store.stop()
+
+
+async def test_a_wait_outlasts_a_store_that_is_away_for_a_moment_right_after_it_began(monkeypatch):
+    monkeypatch.setattr(waiters, "POLL_SECONDS", 0.05)
+    store = queue.Queue(memory.open("memory:"), hints=Unheard())
+    await store.start()
+    job = submission.build(submission.Submission(kind="a.b"), {}, store.clock.now())
+    await store.submit([job])
+    get, asked = store.engine.get, []
+
+    def away(keys):
+        asked.append(keys)
+        if 1 < len(asked) < 5:
+            raise errors.StoreUnavailable("gone fishing")
+        return get(keys)
+
+    monkeypatch.setattr(store.engine, "get", away)
+    waiting = asyncio.ensure_future(store.wait("main", job.id, 600.0))
+    await until(lambda: len(asked) > 4 or waiting.done())
     await store.cancel("main", job.id)
     async with asyncio.timeout(5):
         assert (await waiting).finished

@@ -23,6 +23,9 @@ from callboard.roles.domain_controller import looks, silence
 
 SWEEP_SECONDS: Final = 30.0
 """Between two searches for what agents of long ago have left in coordination."""
+KEPT_SECONDS: Final = 86_400.0
+"""How long the roster of an agent that is gone stays, without claims, when nobody else answers for its nodes. They may only be
+cut off from coordination, and claim again: who is in no roster then is never expired."""
 SHOWN: Final = 100
 """Jobs of a silent node that the log names."""
 _roster = msgspec.json.Decoder(model.Roster)
@@ -73,7 +76,8 @@ class Rescue(heeding.Heeding):
         self._looks = looks
         self._office = office
         self._sweep_at = 0
-        self._gone: set[str] = set()
+        self._gone: dict[str, int] = {}
+        """Rosters that nobody needs, as far as sweeps tell, each with when the first of them told."""
 
     async def _start(self) -> None:
         await super()._start()
@@ -100,7 +104,9 @@ class Rescue(heeding.Heeding):
         """Act on what was seen. Raises StoreError, CoordinationError, DocumentConflict."""
         if await self._silent(self._looks.record):
             await self._session.apply([self._office.check])
-            if silent := await self._silent(await self._looks.look()):
+            record = await self._looks.look()
+            silent = await self._silent(record)
+            if silent and self._clock.boot() - record.looked <= self._looks.limits.patience:  # Else it tells of long ago.
                 await self._expire(silent)
         if self._clock.boot() >= self._sweep_at:
             self._sweep_at = self._clock.boot() + round(SWEEP_SECONDS * silence.NS)
@@ -134,15 +140,18 @@ class Rescue(heeding.Heeding):
             log.warning("claims of silent servers ended", nodes=list(nodes), jobs=len(ended), ids=named)
 
     async def _sweep(self) -> None:
-        """Remove the rosters of agents that were gone at the last sweep, too, and whose nodes have no claims and no sessions."""
+        """Remove the rosters of agents that were gone at the last sweep, too, and whose nodes have no claims and no sessions:
+        at once when another agent answers for the nodes."""
         claimants = {node.hex() for node, _ in await self._queue.claimants()}
-        site, gone = await self._read_site(), set()
+        site, now = await self._read_site(), self._clock.boot()
+        answered, gone = site.nodes(answered=True), dict[str, int]()
         for entry, roster in site.rosters:
             left = any(node in claimants or self._session_of(node) in site.sessions for node in roster.nodes)
             if roster.session in site.sessions or left:
                 continue
-            gone.add(entry.path)
-            if entry.path in self._gone:
+            gone[entry.path] = self._gone.get(entry.path, now)
+            kept = 0.0 if answered.issuperset(roster.nodes) else KEPT_SECONDS
+            if entry.path in self._gone and now - gone[entry.path] >= kept * silence.NS:
                 with contextlib.suppress(errors.CoordinationConflict):  # Another controller was faster.
                     await self._session.apply([engine.Remove(entry.path, entry.number)])
         self._gone = gone

@@ -1,24 +1,28 @@
 """Pings what is registered, and deposes whoever holds an office and does not answer: not alone, if there is another registry.
 
 `watch` judges; this acts. Each office is pinged by name and epoch at its node, a node without an office by itself. Nobody at the
-accused's own node is asked to agree.
+accused's own node is asked to agree, and nobody is accused to whom there is no way from here at all: nodes of another server,
+where servers that share coordination have no certificates.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import msgspec
 import structlog
 
 from callboard import errors
 from callboard.coordination import election, engine
-from callboard.kit import clock, grammar, lifecycle
+from callboard.kit import clock, grammar, lifecycle, telemetry
 from callboard.names import directory, model, protocol
 from callboard.roles.registry import watch
 from callboard.rpc import network, peers
 
+STRANGERS_SECONDS: Final = 600.0
+"""Between two words about nodes to which there is no way."""
 _pack = msgspec.msgpack.Encoder().encode
 _pong = msgspec.msgpack.Decoder(protocol.Pong)
 _agreed = msgspec.msgpack.Decoder(bool)
@@ -64,6 +68,7 @@ class Patrol(lifecycle.Lifecycle):
         self._pinging: dict[Beat, asyncio.Task[None]] = {}
         self._accusing: dict[Beat, asyncio.Task[None]] = {}
         self._rounds: asyncio.Task[None] | None = None
+        self._strangers = telemetry.Seldom(clock, STRANGERS_SECONDS)
 
     async def _start(self) -> None:
         self._rounds = asyncio.create_task(self._go())
@@ -78,6 +83,8 @@ class Patrol(lifecycle.Lifecycle):
         """Tell whether this registry, too, finds that the holder of an office does not answer. It asks now, if need be."""
         held = self._book.held().get((label, group))
         if held is None or held.epoch != epoch or held.office.incarnation == self._wire.identity.incarnation:
+            return False
+        if not self._wire.knows(held.office.address):
             return False
         beat = Beat(held.office.address, label, group, epoch)
         if watch.suspicion(self._records.get(beat, watch.Record()), self._clock.boot(), self._limits):
@@ -130,7 +137,12 @@ class Patrol(lifecycle.Lifecycle):
 
     def _suspect(self, beat: Beat, record: watch.Record) -> None:
         why = watch.suspicion(record, self._clock.boot(), self._limits)
-        if why and beat.label and beat not in self._accusing and self._session.state is engine.State.CONNECTED:
+        if why and not self._wire.knows(beat.address):
+            self._strangers.warning(
+                "there is no way to a node of another server: give servers that share coordination certificates (wire.server)",
+                node=beat.address.incarnation,
+            )
+        elif why and beat.label and beat not in self._accusing and self._session.state is engine.State.CONNECTED:
             task = self._accusing[beat] = asyncio.create_task(self._accuse(beat, why))
             task.add_done_callback(lambda _: self._accusing.pop(beat, None))
 
@@ -176,7 +188,7 @@ class Patrol(lifecycle.Lifecycle):
         log.warning("deposed", why=why, **facts)
 
     async def _agreed(self, beat: Beat) -> bool:
-        others = [each for each in self._registries() if each.incarnation != beat.address.incarnation]
+        others = [each for each in self._registries() if each.incarnation != beat.address.incarnation and self._wire.knows(each)]
         if not others:
             return True
         asking = [asyncio.create_task(self._seconds(each, beat)) for each in others]

@@ -310,6 +310,35 @@ async def test_while_somebody_renews_the_looks_write_nothing(town, eventually, m
     assert {op.node for unit in written for op in unit if isinstance(op, engine.Renew)} == {WORKER}
 
 
+async def test_what_was_seen_long_ago_ends_no_claims(town, eventually, monkeypatch):
+    """The holder, or its question to coordination, is held up between the last look and the deed; the node renews meanwhile."""
+    await town.list()
+    job = await town.running()
+    await town.stand()
+    await eventually(lambda: actives(town))
+    session, asked, renewing = town.controllers[0].session, [], []
+    entries, passed = session.entries, asyncio.Event()
+
+    async def held_up(folder):
+        asked.append(folder)
+        if asked.count(names.ROSTERS) == 2:
+            renewing.append(asyncio.create_task(renew(town, job)))
+            await spared(town, job, eventually)
+            passed.set()
+        return await entries(folder)
+
+    monkeypatch.setattr(domain_controller.role.duty.rescue.Rescue, "_sweep", nothing)
+    monkeypatch.setattr(session, "entries", held_up)
+    await town.gone()
+    await asyncio.wait_for(passed.wait(), 10)
+    assert await spared(town, job, eventually)
+    renewing[0].cancel()
+
+
+async def nothing(self):
+    """Of what a test has no use for."""
+
+
 async def test_whoever_takes_office_knows_the_ages_already(town, eventually):
     lease = 2.0
     await town.list()
@@ -415,8 +444,56 @@ async def test_one_that_cannot_reach_the_store_for_long_does_not_serve(town, eve
     await eventually(admitted)
 
 
+async def test_a_server_that_was_cut_off_from_coordination_for_long_and_dies_then_is_found(town, eventually, monkeypatch):
+    """It had no claims while rosters were swept; then it claimed, and lost its power."""
+    sweeps = swept(monkeypatch)
+    await town.list()
+    await town.stand()
+    await eventually(lambda: actives(town))
+    await town.gone()
+    await eventually(lambda: len(sweeps) > 4)
+    job = await town.running()
+
+    async def available():
+        return await town.state(job) is model.State.AVAILABLE
+
+    await eventually(available)
+
+
+async def test_the_roster_of_an_agent_whose_nodes_another_one_answers_for_is_removed_soon(town, eventually, monkeypatch):
+    swept(monkeypatch)
+    await town.list()
+    await town.stand()
+    await eventually(lambda: actives(town))
+    await town.gone()
+    next_one = await town.coordination.session("agent-2")
+    body = msgspec.json.encode(names.Roster("agent-2", (WORKER.hex(),)))
+    await next_one.apply([seam.Create(f"{names.ROSTERS}/2", body, lasting=True)])
+
+    async def one_left():
+        return [entry.name for entry in await next_one.entries(names.ROSTERS)] == ["2"]
+
+    await eventually(one_left)
+    await next_one.close()
+
+
+def swept(monkeypatch):
+    """Have sweeps come often; return what grows with each."""
+    rescue, sweeps = domain_controller.role.duty.rescue, []
+    sweep = rescue.Rescue._sweep
+
+    async def noted(self):
+        await sweep(self)
+        sweeps.append(self)
+
+    monkeypatch.setattr(rescue, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(rescue.Rescue, "_sweep", noted)
+    return sweeps
+
+
 async def test_rosters_of_agents_that_are_long_gone_are_removed(town, eventually, monkeypatch):
-    monkeypatch.setattr(domain_controller.role.duty.rescue, "SWEEP_SECONDS", 0.05)
+    swept(monkeypatch)
+    monkeypatch.setattr(domain_controller.role.duty.rescue, "KEPT_SECONDS", 0.2)
     await town.list()
     await town.stand()
     await eventually(lambda: actives(town))

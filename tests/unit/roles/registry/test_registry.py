@@ -220,6 +220,37 @@ def test_the_registry_of_the_accused_node_is_not_asked():
     lived(scenario)
 
 
+def test_a_registry_accuses_nobody_to_whom_it_has_no_way():
+    """As at two servers that share coordination and have no certificates: each knows the secrets of its own nodes alone."""
+
+    async def scenario(town):
+        first, second = [await town.registry(towns.Shop()) for _ in range(2)]
+        first.peers._secret_of = second.peers._secret_of = lambda address: None
+        await first.take()
+        for place in (first, second):
+            await _settled(town, place, 2)
+        await asyncio.sleep(20)
+        assert _active(town)
+        assert not await second.registry._patrol.second("billing", "main", _active(town).number)
+
+    lived(scenario)
+
+
+def test_a_registry_to_which_there_is_no_way_is_not_asked_to_agree():
+    async def scenario(town):
+        first, stranger = [await town.registry() for _ in range(2)]
+        active = await town.node(towns.Shop(), resolving=False)
+        first.peers._secret_of = lambda address: None if address.incarnation == stranger.incarnation else b"s"
+        stranger.peers._secret_of = lambda address: None
+        await active.take()
+        for place in (first, stranger):
+            await _settled(town, place, 3)
+        active.hang()
+        await town.until(lambda: not _active(town), 5)
+
+    lived(scenario)
+
+
 @pytest.mark.parametrize("away", [3.0, 30.0])
 def test_a_registry_that_was_late_accuses_nobody(away):
     async def scenario(town):
