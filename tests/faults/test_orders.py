@@ -19,6 +19,7 @@ from callboard.cli import exits
 from callboard.cluster import wishes
 from callboard.coordination import engine, engines
 from callboard.names import model
+from callboard.node import rebirth
 from tests.faults import deployment as deployments
 from tests.faults.deployment import Eventually
 
@@ -208,6 +209,20 @@ async def test_new_settings_are_taken_up_node_by_node_while_jobs_run_to_their_en
     assert agent.poll() is None and not before & {node.pid for node in server.nodes()}
     (job,) = await server.finished()
     assert job.id == held and (job.state, job.attempts, job.deaths) == ("completed", 1, 0)
+
+
+async def test_an_agent_that_is_to_stop_while_it_starts_anew_stops_its_nodes_too(server: Deployment):
+    """In the moment in which the process has become the next agent, and has heard of no signal yet."""
+    await server.up(workers=1)
+    agent = server.agent
+    assert agent is not None
+    server.kill(agent.pid, signal.SIGUSR2)
+    environment = Path(f"/proc/{agent.pid}/environ")
+    await server.eventually(lambda: rebirth.VARIABLE.encode() in environment.read_bytes(), SETTLE_SECONDS)
+    server.kill(agent.pid, signal.SIGTERM)
+    await server.eventually(lambda: agent.poll() is not None, SETTLE_SECONDS)
+    assert agent.returncode == 0 and server.nodes() == []
+    assert "killing node" not in server.log()
 
 
 async def test_two_versions_work_side_by_side_and_the_new_one_comes_in_by_a_reload(server: Deployment, tmp_path: Path):

@@ -272,7 +272,8 @@ def run(
     made = Agent(given, file, again, mark)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(made, on_ready))
-    if made.helm.left.is_set() and made.over.is_set():  # Told to stop after all, when it had let go of its nodes.
+    if made.over.is_set() and (made.helm.left.is_set() or mark is not None):  # Told to stop when nodes may be nobody's.
+        rebirth.hold(False)
         with contextlib.suppress(errors.NotRunning):
             shutdown.stop(given.directory, given.worker.grace_seconds)
     elif made.helm.left.is_set():
@@ -284,6 +285,7 @@ async def _serve(agent: Agent, on_ready: Callable[[Started], None] | None) -> No
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: agent.hurry.set() if agent.over.is_set() else agent.over.set())
     loop.add_signal_handler(signal.SIGUSR2, agent.helm.reload_soon)
+    rebirth.hold(False)
     signalled = asyncio.create_task(agent.over.wait())
     leaving = asyncio.create_task(agent.helm.left.wait())
     starting = asyncio.create_task(agent.start())
@@ -308,6 +310,7 @@ async def _serve(agent: Agent, on_ready: Callable[[Started], None] | None) -> No
     finally:
         signalled.cancel()
         leaving.cancel()
+        rebirth.hold(agent.helm.left.is_set())
 
 
 def _check_groups(given: ServiceSettings) -> None:

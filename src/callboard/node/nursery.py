@@ -113,9 +113,12 @@ class Nursery:
         self._say(place, report.Report())
 
     def fill(self) -> None:
-        """Start a node in every place that has none. The first service node finds out for the others whether there is work."""
+        """Start a node in every place that has none, or one that was asked to leave. The first service node finds out for the
+        others whether there is work."""
         self._open = True
         for place in self.places.values():
+            if place.ward is not None and place.ward.leaving and place.role not in FIXED:
+                place.ward = None
             scout = self.places[place.role, 0].started
             if place.role == "service" and place.index and not scout.done():
                 scout.add_done_callback(functools.partial(self._scouted, place))
@@ -123,8 +126,9 @@ class Nursery:
                 self._fill(place)
 
     def due(self, *, every: bool = False) -> Place | None:
-        """Return a place whose node does not do what is wanted now, or with `every` one whose node another agent started."""
-        for place in self.places.values():
+        """Return a place whose node does not do what is wanted now, or with `every` one whose node another agent started. None
+        while no nodes are to run."""
+        for place in self.places.values() if self._open else ():
             ward = place.ward
             if ward is None or ward.leaving:
                 continue
@@ -141,7 +145,9 @@ class Nursery:
         if place.role in FIXED:
             return await self._exchange(place)
         ward = self._begin(place)
-        said = await asyncio.shield(ward.ready) if ward is not None else None
+        if ward is None:
+            return report.Report(errors.StartupError.code, "no process can be started for it: the agent's log says why")
+        said = await asyncio.shield(ward.ready)
         if said is None or said.code or not self._open:
             return said
         self._cancel(place)
@@ -271,15 +277,13 @@ class Nursery:
         return ward
 
     async def _exchange(self, place: Place) -> report.Report | None:
-        """The place is nobody's meanwhile, so that it is filled here alone, whatever this ends by."""
-        old, place.ward = place.ward, None
-        if old is not None:
-            old.signal(signal.SIGTERM)
-        try:
-            if old is not None:
-                await old.dead.wait()
-        finally:
-            self._fill(place)
+        """Cut off, it leaves a place that is filled as soon as the old one has ended, and no sooner."""
+        if place.ward is not None:
+            place.ward.signal(signal.SIGTERM)
+            await place.ward.dead.wait()
+        if place.ward is None:
+            self._cancel(place)
+            self._start(place)
         return await asyncio.shield(place.ward.ready) if place.ward is not None else None
 
     def _spoke(self, place: Place, ward: children.Ward, said: report.Report | None) -> None:

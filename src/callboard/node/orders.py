@@ -97,7 +97,9 @@ class Orders(lifecycle.Lifecycle):
                 await self._heed_server(found.get(wishes.of_server(self._entry.facts.server)))
                 await self._heed_nodes(found)
                 delays.succeeded()
-            except errors.CoordinationError:
+            except (errors.CoordinationError, OSError) as error:
+                if isinstance(error, OSError):
+                    log.error("what is wished cannot be brought about yet", why=f"{self._drained}: {error.strerror}")
                 self._woken.set()
                 await asyncio.sleep(delays.failed())
 

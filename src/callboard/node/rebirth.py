@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -25,6 +26,9 @@ _COMPLAINT: Final = re.compile(r"^callboard: (.*) \([a-z_]+\)$")
 """How commands say what is wrong."""
 CHECK_SECONDS: Final = 60.0
 """How long the check may take. It loads the software and reads the file."""
+
+
+HELD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +127,12 @@ def refused(again: Again) -> str:
         return ""
     said = ran.stderr.strip().splitlines()
     return _COMPLAINT.sub(r"\1", said[-1]) if said else f"the check ended with exit code {ran.returncode}"
+
+
+def hold(held: bool) -> None:
+    """Have signals wait for the one that this process becomes, or let them through: until that one heeds them, they would end
+    the process and nothing but the process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, HELD)
 
 
 def begin(again: Again, wish: int) -> NoReturn:

@@ -64,8 +64,10 @@ class Survivors:
         for incarnation in self._known - live - self._nodes.wards.keys():
             self._dead(bytes.fromhex(incarnation))
         self._known = live
-        for incarnation in sorted(live - self._nodes.wards.keys(), reverse=True):  # Of two for one place the newest one has it.
-            self._adopt(incarnation)
+        strangers = [each for incarnation in live - self._nodes.wards.keys() if (each := self._found(incarnation)) is not None]
+        # Of two for one place the newest one has it, but none that is only starting: it may never be ready.
+        for record, entry in sorted(strangers, key=lambda each: (bool(each[1].roles), each[0].incarnation), reverse=True):
+            self._nodes.adopt(record, entry.process, leaving=entry.state == "draining")
 
     @property
     def known(self) -> Collection[str]:
@@ -98,16 +100,14 @@ class Survivors:
         names = self._lives.sessions()
         return {found for name in names if (found := layout.incarnation_of(name))} | self._nodes.wards.keys()
 
-    def _adopt(self, incarnation: str) -> None:
+    def _found(self, incarnation: str) -> tuple[layout.NodeRecord, layout.NodeEntry] | None:
         """Only what an agent started has a record; everything else with a session is a user's own process."""
         try:
             record = layout.read_record(self._layout.record(incarnation))
         except (OSError, msgspec.MsgspecError):
-            return
-        for found in self._lives.entries(layout.NODES + incarnation):
-            entry = layout.entry(found)
-            if entry is not None:
-                self._nodes.adopt(record, entry.process, leaving=entry.state == "draining")
+            return None
+        entries = map(layout.entry, self._lives.entries(layout.NODES + incarnation))
+        return next(((record, entry) for entry in entries if entry is not None), None)
 
     def _forget(self, needed: Collection[str]) -> None:
         for incarnation in self._graves.keys() - needed:

@@ -168,11 +168,15 @@ class _Link(asyncio.Protocol):
 
     def offer(self, frame: bytes) -> None:
         if self._transport is not None and self._transport.get_write_buffer_size() < hub.BACKLOG_BYTES:
-            self._transport.write(frame)
+            self._write(frame)
 
     def send(self, message: hub_frames.Message) -> None:
+        self._write(hub_frames.encode(message))
+
+    def _write(self, frame: bytes) -> None:
+        """A closed transport may raise, for as long as nobody has noticed yet that the hub is gone."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(hub_frames.encode(message))
+            self._transport.write(frame)
 
     def close(self) -> None:
         if self._transport is not None:

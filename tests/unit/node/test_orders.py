@@ -202,3 +202,15 @@ async def test_who_was_started_from_no_file_hears_of_none(room):
     await pushed.push(room.watched, version=2, text="new", cluster="acme")
     await made.start()
     await made.stop()
+
+
+async def test_a_drain_that_cannot_be_written_down_is_begun_when_it_can(room, tmp_path):
+    """As on a disk without room, or one that may only be read for a while."""
+    room.drained = tmp_path / "full" / "drained"
+    await room.start()
+    await room.wish(ALPHA)
+    await room.wish(wishes.of_node(NODE))
+    await asyncio.sleep(0.1)
+    assert room.nodes.filled and room.entry.facts.state == "serving"
+    room.drained.parent.mkdir()
+    await room.until(lambda: room.entry.facts.state == "drained")

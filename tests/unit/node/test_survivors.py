@@ -86,6 +86,20 @@ def test_a_node_with_a_record_and_a_session_is_adopted_once_it_says_who_it_is(ro
     session.close()
 
 
+def test_of_two_for_one_place_the_one_that_has_started_comes_first_then_the_newest(room):
+    """As when an agent died while a successor was starting: that one may never be ready."""
+    sessions = []
+    for number, roles in enumerate(([{"role": "worker"}], [{"role": "worker"}], []), 1):
+        record, session = room.record(str(number) * 32), room.session(str(number) * 32)
+        entry = msgspec.json.decode(entries.made(record)) | {"roles": roles}
+        entries.put(session, record, msgspec.json.encode(entry))
+        sessions.append(session)
+    room.survivors().look()
+    assert list(room.nursery.wards) == ["2" * 32, "1" * 32, "3" * 32]
+    for session in sessions:
+        session.close()
+
+
 def test_a_users_own_process_is_not_adopted(room):
     session = room.session(ONE)
     session.put(layout.NODES + ONE, json.dumps({"pid": 1, "pid_started": 1, "started_at": ""}).encode())

@@ -6,6 +6,7 @@ import stat
 from typing import cast
 
 import pytest
+import uvloop
 
 from callboard.rpc import hub, hub_client, hub_frames
 
@@ -115,6 +116,26 @@ async def test_nothing_is_sent_that_nobody_wants(net):
     sender.publish(A, b"got")
     await until(lambda: one.got)
     assert one.got == [(A, b"got")]
+
+
+def test_publishing_goes_on_in_the_moment_in_which_the_hub_is_lost(tmp_path):
+    """On the loop of production, whose transports raise once they are closed."""
+
+    async def talk():
+        net = Net(tmp_path / hub.FILE)
+        await net.open()
+        try:
+            _, sender = await net.client(A), await net.client()
+            await until(lambda: sender.wanted)
+            ending = asyncio.create_task(net.hub.stop())
+            while sender.connected:  # In every turn of the loop: one of them lies between the loss and its being noticed.
+                sender.publish(A, b"x")
+                await asyncio.sleep(0)
+            await ending
+        finally:
+            await net.close()
+
+    uvloop.run(talk())
 
 
 async def test_who_does_not_know_the_secret_is_sent_away(net, tmp_path):
