@@ -63,7 +63,11 @@ class Server(lifecycle.Lifecycle):
     @property
     def url(self) -> str:
         """Where this machine reaches the server."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self._host, self._host)
+        return self.url_at("::1" if self._host == "::" else "127.0.0.1")
+
+    def url_at(self, own: str) -> str:
+        """Return where the server is reached by those who reach this machine at `own`."""
+        host = own if self._host in ("", "0.0.0.0", "::") else self._host
         return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 
     def connections(self) -> list[dict[str, Any]]:

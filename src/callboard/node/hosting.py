@@ -119,6 +119,7 @@ def gateway(parts: Parts) -> Iterator[Hosted]:
         names=wired.resolver,
         coordination=wired.session,
         view=wired.viewing.watched,
+        own=wired.peers.address.host,
     )
     yield Hosted(made, exposure.role_offer(made), prepare if parts.record.index == 0 else None)
 

@@ -67,6 +67,13 @@ async def test_serves_on_a_free_port(serving):
     assert serving.url == f"http://127.0.0.1:{serving.port}"
 
 
+@pytest.mark.parametrize(
+    ("listens", "url"), [("0.0.0.0", "http://10.0.0.7:8321"), ("::", "http://10.0.0.7:8321"), ("10.0.0.9", "http://10.0.0.9:8321")]
+)
+def test_others_are_told_an_address_that_they_reach(application, listens, url):
+    assert server.Server(application, listens, 8321).url_at("10.0.0.7") == url
+
+
 async def test_a_port_in_use_is_named(application, serving):
     second = server.Server(application, "127.0.0.1", serving.port)
     with pytest.raises(errors.PortInUse, match=f"port {serving.port}"):

@@ -38,7 +38,8 @@ class Gateway(role.Role):
     `kinds` are those of the app, if there is one: their submissions get its defaults and have their arguments checked.
     `entries` reads the entries of live nodes without blocking the loop. `calls` finds named services, `calls_ready` tells whether
     it can, `names` knows what is behind them, `coordination` is the node's part in that, `node_connections` lists its connections
-    with other nodes, `view` is its cluster view. Errors at start as `http.server.Server` says.
+    with other nodes, `view` is its cluster view, `own` is where others reach this machine.
+    Errors at start as `http.server.Server` says.
     """
 
     name: ClassVar[str] = "gateway"
@@ -58,8 +59,10 @@ class Gateway(role.Role):
         names: desks.Names | None = None,
         coordination: engine.Session | None = None,
         view: watching.Watched | None = None,
+        own: str = "127.0.0.1",
     ) -> None:
         super().__init__()
+        self._own = own
         self._node_connections = node_connections
         live = roster.Roster(entries, queue.clock)
         self._desk = desks.Desk(
@@ -91,7 +94,7 @@ class Gateway(role.Role):
         return Connections(clients[:SHOWN_CONNECTIONS], list(nodes[:SHOWN_CONNECTIONS]), number)
 
     def facts(self) -> Mapping[str, Any]:
-        return {"url": self.url}
+        return {"url": self._server.url_at(self._own)}
 
     async def ping(self) -> Mapping[str, Any]:
         return {**await super().ping(), "open_requests": self._desk.metrics.open_requests}
