@@ -135,6 +135,7 @@ def test_in_the_background_with_an_app_of_ones_own(tmp_path, port):
 def test_a_closed_terminal_ends_it(tmp_path, data, port, eventually):
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Whoever runs the tests may ignore it, and that is inherited.
         os.execve(sys.executable, [*CALLBOARD, "up", "--data", str(data), "--port", str(port), "--workers", "1"], environment())
     shown = b""
     while b"stop" not in shown:
