@@ -11,7 +11,7 @@ from callboard.node import held
 @pytest.fixture
 async def room():
     site = memory.Site()
-    opened = memory.MemoryEngine(site, session_seconds=30)
+    opened = memory.MemoryEngine(site, session_seconds=6)
     agent, controller = await opened.session("agent-1"), await opened.session("node-1")
     made = held.Held(agent, groups.Groups({"north": ("acme",), "south": ("shop",)}))
     await made.start()
