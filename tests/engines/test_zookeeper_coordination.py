@@ -261,6 +261,27 @@ async def test_a_session_that_another_one_ended(begin, eventually):
     await agent.end("nobody")
 
 
+async def test_a_life_that_began_just_when_the_connection_was_said_to_be_lost_keeps_the_name_from_nobody(begin, monkeypatch):
+    mine = await begin("mine")
+    entered, told = mine._entered, []
+
+    def lost():
+        mine._linked(driver.Link.LOST)
+        mine._linked(driver.Link.CONNECTED)
+
+    async def late(holder):
+        made = await entered(holder)
+        if made is not None and not told:
+            told.append(holder)
+            lost()
+        return made
+
+    monkeypatch.setattr(mine, "_entered", late)
+    lost()
+    assert len(await mine.apply([seam.Create("active/x", b"")])) == 1
+    assert told and list(await mine.sessions()) == ["mine"]
+
+
 async def test_what_a_dead_process_sent_last_comes_too_late(begin):
     dead, agent = await begin("dead"), await begin("agent")
     before = dead._holder

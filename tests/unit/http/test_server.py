@@ -68,7 +68,8 @@ async def test_serves_on_a_free_port(serving):
 
 
 @pytest.mark.parametrize(
-    ("listens", "url"), [("0.0.0.0", "http://10.0.0.7:8321"), ("::", "http://10.0.0.7:8321"), ("10.0.0.9", "http://10.0.0.9:8321")]
+    ("listens", "url"),
+    [("0.0.0.0", "http://10.0.0.7:8321"), ("::", "http://10.0.0.7:8321"), ("10.0.0.9", "http://10.0.0.9:8321")],
 )
 def test_others_are_told_an_address_that_they_reach(application, listens, url):
     assert server.Server(application, listens, 8321).url_at("10.0.0.7") == url

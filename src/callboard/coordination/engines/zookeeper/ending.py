@@ -6,6 +6,7 @@ created between the look and that is removed next, and no more can come.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from callboard import errors
@@ -16,16 +17,20 @@ _AT_ONCE: Final = 2000
 """Deletions in one transaction."""
 
 
-async def end(of: driver.Driver, reader: reading.Reader, where: layout.Layout, name: str) -> None:
-    """End the session of a name, if there is one. Raises Interrupted, CoordinationError."""
+async def end(
+    of: driver.Driver, reader: reading.Reader, where: layout.Layout, name: str, among: Collection[str] | None = None
+) -> bool:
+    """End the session of a name, if there is one, and if its life is `among` some; tell whether. Raises Interrupted,
+    CoordinationError."""
     life = await _life(of, reader, where, name)
-    if life is None:
-        return
+    if life is None or (among is not None and life not in among):
+        return False
     own = [requests.delete(where.seal(life)), requests.delete(where.session(name))]
     while life == await _life(of, reader, where, name):
         await _delete(of, [*await _held(of, reader, where, life), *own])
     while left := await _held(of, reader, where, life):
         await _delete(of, left)
+    return True
 
 
 async def _life(of: driver.Driver, reader: reading.Reader, where: layout.Layout, name: str) -> str | None:

@@ -8,6 +8,7 @@ a life that has ended, or that another session has ended, is applied later.
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import itertools
 import secrets
@@ -27,6 +28,8 @@ _PAUSE_SECONDS: Final = 0.02
 _AGAIN_SECONDS: Final = 1.0
 """Between tries to begin a new life while somebody else has the name."""
 _LEAST_CONNECT_SECONDS: Final = 3.0
+_LIVES: Final = 100
+"""Lives whose tokens are remembered."""
 _PURE = (seam.Check, seam.Absent)
 _log = structlog.get_logger()
 
@@ -50,6 +53,8 @@ class ZooKeeperSession:
         self._reached = asyncio.Event()
         """The connection is up and a life has begun."""
         self._lost = 0
+        self._lives: collections.deque[str] = collections.deque(maxlen=_LIVES)
+        """Tokens of the latest lives that this has begun, or tried to."""
         self._counter = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -286,16 +291,29 @@ class ZooKeeperSession:
         while True:
             await self._link.wait()
             lost = self._lost
+            self._lives.append(secrets.token_hex(8))
             try:
-                holder = await self._entered(plan.Holder(self.name, secrets.token_hex(8)))
+                holder = await self._entered(plan.Holder(self.name, self._lives[-1]))
             except driver.Interrupted:
                 await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            except errors.AlreadyRunning:
+                if not await self._ended_own():
+                    raise
                 continue
             if holder is not None and lost == self._lost:
                 break
         self._holder = holder
         if self._link.is_set():
             self._resume()
+
+    async def _ended_own(self) -> bool:
+        """End a life of this very process: one that it entered just when it heard that the connection was lost, which would
+        keep the name from it for as long as both live."""
+        try:
+            return await ending.end(self._driver, self._reader, self._where, self.name, self._lives)
+        except driver.Interrupted:
+            return True  # Perhaps: it is looked at again.
 
     async def _entered(self, holder: plan.Holder) -> plan.Holder | None:
         """Enter a life among the sessions; None where the ground had to be made first."""
