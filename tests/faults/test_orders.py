@@ -127,11 +127,12 @@ async def test_a_server_that_is_drained_stays_empty_until_that_is_taken_back(ser
     server.agent.wait()
     started = await server.up(workers=2)
     assert started["drained"] and server.nodes() == []
-    assert (await server.facts()).state == "drained"
+    await server.until(lambda: _holds(server.facts, lambda facts: facts.state == "drained"))
+    assert server.nodes() == []
 
     await server.ask(lambda session: wishes.take_back(session, wishes.of_server("")))
     await eventually(lambda: len(server.nodes("worker")) == 2 and server.nodes("gateway"), SETTLE_SECONDS)
-    assert (await server.facts()).state == "serving"
+    await server.until(lambda: _holds(server.facts, lambda facts: facts.state == "serving"))
     server.release()
     jobs = await server.finished()
     assert {job.id for job in jobs} == set(held)
