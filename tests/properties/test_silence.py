@@ -19,6 +19,8 @@ QUARTER = silence.NS // 4
 LIMITS = silence.Limits(lease_seconds=3.0)
 LEASE = 12
 """Quarters."""
+COMEBACK = 6
+"""What a node has after an outage, in quarters."""
 NODES = ("lives", "gone", "later")
 """The second is gone from the beginning; the third dies in the middle."""
 After = Callable[[silence.Record, silence.Look, silence.Limits], silence.Record]
@@ -79,12 +81,12 @@ def judge(
         at = ended
         during = stores[began : ended + 1]
         if not all(store.answers for store in during):
-            record = silence.Record()
+            record = silence.broken(record)
             continue
         look = silence.Look(began=began * QUARTER, ended=ended * QUARTER, renewed={node: told[began][node] for node in claimants})
         if doubtful(record, look, LIMITS):
             if not all(store.takes for store in during):
-                record = silence.Record()
+                record = silence.broken(record)
                 continue
             look = msgspec.structs.replace(look, wrote=True)
         record = after(record, look, LIMITS)
@@ -114,12 +116,11 @@ def test_no_outage_of_any_length_makes_a_node_silent_that_lives(stores, looks, p
 
 @given(st.integers(0, 40), st.integers(0, 3), st.booleans(), st.sampled_from([Store(takes=False), Store(False, False)]))
 def test_whoever_is_gone_is_found_within_lease_and_a_look(outage, phase, alone, store):
-    """After the store was away, too; also when nobody else renews, and so nothing but the looks is written."""
+    """Within half of it after the store was away; also when nobody else renews, and so nothing but the looks is written."""
     stores = world([(WELL, 8), (store, outage), (WELL, 40)])
     claimants = ("gone",) if alone else NODES
     found = [v for v in judge(stores, within(30), phase, claimants=claimants) if v.node == "gone"]
-    back = 8 + outage if outage else 0
-    assert any(v.began <= back + LEASE + 4 for v in found)
+    assert any(v.began <= max(LEASE, 8 + outage + COMEBACK) + 4 for v in found)
 
 
 ANYBODY = st.sets(st.sampled_from(NODES)).map(frozenset)
@@ -138,13 +139,18 @@ def forgets_nothing(record, look, limits):
     """A renewal does not end the count."""
     made = silence.after(record, look, limits)
     kept = {node: quiet for node, quiet in record.quiet.items() if node in look.renewed}
-    return silence.Record(made.looked, {**made.quiet, **kept})
+    return msgspec.structs.replace(made, quiet={**made.quiet, **kept})
 
 
 def ignores_gaps(record, look, limits):
     """What was not looked at counts as quiet."""
     near = msgspec.structs.replace(record, looked=look.ended) if record.looked else record
     return silence.after(near, look, limits)
+
+
+def trusts_the_first_look(record, look, limits):
+    """A gap gives nobody time to come back."""
+    return msgspec.structs.replace(silence.after(record, look, limits), whole=0)
 
 
 def believes_that_all_can_write(record, look, limits):
@@ -167,3 +173,9 @@ def test_one_who_ignores_gaps_is_caught():
     stores, looks = world([(WELL, 2), (Store(takes=False), 20), (WELL, 20)]), [(1, 0), (21, 0), (1, 0)]
     assert wrong(stores, looks) == []
     assert wrong(stores, looks, after=ignores_gaps)
+
+
+def test_one_who_gives_no_time_after_a_gap_is_caught():
+    stores = world([(WELL, 3), (Store(answers=False, takes=False), 40), (WELL, 20)])
+    assert wrong(stores, within(15), phase=2) == []
+    assert wrong(stores, within(15), phase=2, after=trusts_the_first_look)

@@ -66,7 +66,7 @@ class Looks(heeding.Heeding):
             try:
                 self.record = silence.after(self.record, await self._seen(), self.limits)
             except Exception:
-                self.record = silence.Record()
+                self.record = silence.broken(self.record)
                 raise
             return self.record
 
@@ -99,7 +99,7 @@ class Looks(heeding.Heeding):
 
     def _say(self, held_up: str) -> None:
         if held_up and not self._held_up:
-            log.warning("nobody is taken for silent: the count starts again later", why=held_up)
+            log.warning("nobody is taken for silent until all had time to come back", why=held_up)
         self._held_up = bool(held_up)
 
     async def _pause(self) -> None:

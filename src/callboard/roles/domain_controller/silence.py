@@ -2,12 +2,13 @@
 
 A node's claims may be ended by somebody who has never met it only when nobody can answer for it any more: the agents that list
 it are gone from coordination and so is it, as coordination says now; and its claims have not been renewed for the lease, on the
-observer's own clock, in one series of looks at the store without a gap. The age of a renewal counts from the first look that saw
-it, whoever was in coordination then: what coordination needs to find a server gone and the lease pass at the same time.
+observer's own clock. The age of a renewal counts from the first look that saw it, whoever was in coordination then: what
+coordination needs to find a server gone and the lease pass at the same time.
 
-A gap is what may hide the renewals of a node that lives. Looks that failed or came late are one: the store, coordination or the
+A gap is what may keep a node that lives from renewing. Looks that failed or came late are one: the store, coordination or the
 observer itself was held up. So is a look at which somebody is overdue and nothing shows that the store takes writes: there are
-stores that answer questions and take no renewals, from anybody.
+stores that answer questions and take no renewals, from anybody. Ages outlast a gap, since a renewal that has not come has not
+come; but nobody is silent until looks without a gap have lasted as long as a node needs to come back.
 
 A node that no agent of the site lists is unknown, and never silent: it belongs to another site, or to a user's own program.
 """
@@ -33,8 +34,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def patience(self) -> int:
-        """Between two looks that belong together, and until a renewal is overdue: half the lease. A node renews once a second;
-        one that was held up as long as nobody noticed, or began again when an outage was over, is heard within the lease."""
+        """Between two looks that belong together, until a renewal is overdue, and from the end of a gap to a verdict: half the
+        lease. A node renews once a second; one that was held up as long as nobody noticed is heard within the lease, one that
+        begins again when an outage is over within half of it."""
         return self.lease // 2
 
 
@@ -61,7 +63,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Quiet(msgspec.Struct, frozen=True):
-    """A node's last renewal, and the end of the first look in the series that saw it."""
+    """A node's last renewal, and the end of the first look that saw it."""
 
     since: int
     renewed_at: int
@@ -71,9 +73,16 @@ class Record(msgspec.Struct, frozen=True):
     """What the looks so far came to."""
 
     looked: int = 0
-    """When the last one began; 0: there is none."""
+    """When the last one began; 0: there is none, or it failed."""
+    whole: int = 0
+    """When the first one since the last gap ended."""
     quiet: Mapping[str, Quiet] = {}
     """Every node that has claims."""
+
+
+def broken(record: Record) -> Record:
+    """Return the record with a look in it that failed."""
+    return Record(quiet=record.quiet)
 
 
 def doubtful(record: Record, look: Look, limits: Limits) -> bool:
@@ -87,18 +96,17 @@ def after(record: Record, look: Look, limits: Limits) -> Record:
     """Return the record with one more look in it."""
     late = not record.looked or look.ended - record.looked > limits.patience
     gap = late or (doubtful(record, look, limits) and not look.wrote)
-    before: Mapping[str, Quiet] = {} if gap else record.quiet
     quiet = {}
     for node, renewed_at in look.renewed.items():
-        known = before.get(node)
+        known = record.quiet.get(node)
         same = known is not None and known.renewed_at == renewed_at
         quiet[node] = known if known is not None and same else Quiet(look.ended, renewed_at)
-    return Record(look.began, quiet)
+    return Record(look.began, look.ended if gap else record.whole, quiet)
 
 
 def ripe(record: Record, limits: Limits) -> frozenset[str]:
-    """Return the nodes that had not renewed for the lease when the record's last look began."""
-    return frozenset(node for node, quiet in record.quiet.items() if record.looked - quiet.since >= limits.lease)
+    """Return the nodes that had not renewed for the lease when the record's last look began, and could have for half of it."""
+    return frozenset(node for node, quiet in record.quiet.items() if record.looked >= _due(record, quiet, limits))
 
 
 def silent(ripe: Collection[str], presence: Presence) -> Sequence[str]:
@@ -108,5 +116,9 @@ def silent(ripe: Collection[str], presence: Presence) -> Sequence[str]:
 
 def ripe_at(record: Record, limits: Limits) -> int | None:
     """Return when the next node will not have renewed for the lease; None: there is none, or all have had their time."""
-    coming = (quiet.since + limits.lease for quiet in record.quiet.values())
+    coming = (_due(record, quiet, limits) for quiet in record.quiet.values())
     return min((at for at in coming if at > record.looked), default=None)
+
+
+def _due(record: Record, quiet: Quiet, limits: Limits) -> int:
+    return max(quiet.since + limits.lease, record.whole + limits.patience)

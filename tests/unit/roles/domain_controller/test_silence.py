@@ -1,4 +1,4 @@
-"""Who is taken for silent, and when the count starts again."""
+"""Who is taken for silent, and what gives everybody more time."""
 
 import msgspec
 import pytest
@@ -38,9 +38,21 @@ def test_a_sign_of_life_starts_the_count_again(sign):
     assert judged(*looks, *after) == [A]
 
 
-def test_a_gap_between_looks_starts_all_counts_again():
+def test_after_a_gap_between_looks_all_have_half_the_lease_to_come_back():
     assert judged(look(10), look(11.6), look(13)) == []
-    assert judged(look(10), look(11.6), look(13), look(14), look(14.6)) == [A]
+    assert judged(look(10), look(11.6), look(13), look(13.1)) == [A]
+    assert judged(look(10), look(70), look(71), look(71.4)) == []
+    assert judged(look(10), look(70), look(71), look(71.5)) == [A]
+    assert judged(look(10), look(70, renewed=((A, 8),)), look(71), look(71.5)) == []
+
+
+def test_a_look_that_failed_is_a_gap_of_any_length():
+    record = silence.broken(seen(look(10), look(11), look(12)))
+    for at in (12.5, 13.5):
+        record = silence.after(record, look(at), LIMITS)
+        assert not silence.ripe(record, LIMITS)
+    assert silence.ripe_at(record, LIMITS) == 14 * S
+    assert silence.ripe(silence.after(record, look(14), LIMITS), LIMITS) == {A}
 
 
 def test_a_slow_look_counts_from_its_end_to_its_beginning():
