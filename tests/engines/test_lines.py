@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -79,6 +81,21 @@ def ids(on: line.Line) -> list[int]:
 
 def marks(on: line.Line) -> list[int]:
     return list(on.read(lambda c: c.exec_driver_sql("SELECT number FROM callboard_marks").scalars()))
+
+
+class TestConnecting:
+    @pytest.mark.parametrize("answered", [True, False], ids=["answered", "unheard"])
+    def test_a_connection_may_break_at_any_word(self, url, opened, proxy, answered):
+        """It is made anew, or the store is away: nothing else is ever told."""
+        made(opened(url))
+        for time_ in itertools.count(1):
+            on = opened(through(proxy, url), reach_seconds=0.0)
+            proxy.cut_at(b"", answered=answered, time=time_)
+            with contextlib.suppress(errors.StoreUnavailable):
+                assert put(on, time_) == 1
+            if proxy.cuts < time_:
+                break
+        assert proxy.cuts > 5 and ids(opened(url))[-1] == time_
 
 
 class TestWork:

@@ -66,12 +66,12 @@ class Database:
                 continue
             if not server.reluctant:
                 if second is not None:
-                    second[0].close()
+                    _drop(second[0])
                 return self._adopt(raw, host, server)
             if second is None:
                 second = raw, host, server
             else:
-                raw.close()
+                _drop(raw)
         if second is not None:
             return self._adopt(*second)
         raise _telling(failures)
@@ -109,7 +109,7 @@ class Database:
             raw, server = self._reach(host)
         except errors.StoreError:
             return False
-        raw.close()
+        _drop(raw)
         return not server.reluctant
 
     def _order(self) -> list[urls.Host]:
@@ -147,7 +147,7 @@ class Database:
                 product.prepare(raw, server)
         except Exception as error:
             if raw is not None:
-                raw.close()
+                _drop(raw)
             if isinstance(error, errors.CallboardError) or product.means(error) is Means.BUG:
                 raise
             raise self.translated(error, host) from None
@@ -162,7 +162,7 @@ class Database:
             with self.guard(raw, host):
                 on = self._engine.connect()
         except BaseException as error:
-            raw.close()
+            _drop(raw)
             cause = getattr(error, "orig", error)
             if isinstance(cause, Exception) and self.product.means(cause) is not Means.BUG:
                 raise self.translated(cause, host) from None
@@ -203,6 +203,12 @@ class Returns:
     def _preferred(self, host: urls.Host) -> tuple[urls.Host, ...]:
         hosts = self._of.address.hosts
         return hosts[: hosts.index(host)]
+
+
+def _drop(raw: Any) -> None:
+    """Close a driver's connection, whatever state it is in."""
+    with contextlib.suppress(Exception):  # Drivers complain of one that broke before.
+        raw.close()
 
 
 def _telling(failures: list[errors.StoreError]) -> errors.StoreError:

@@ -204,8 +204,11 @@ class MySql:
         settings = _SETTINGS + (_MARIADB if "MariaDB" in server.version else _MYSQL) + (_GALERA if server.galera else "")
         raw.query(settings.encode())
         self.begin_plain(raw)
-        with contextlib.suppress(MySQLdb.OperationalError):  # Some clusters forbid it.
+        try:
             _rows(raw, f"SELECT GET_LOCK('{self.token(raw)}', 0)")
+        except MySQLdb.OperationalError as error:  # Some clusters forbid it.
+            if self.means(error) is Means.LOST:
+                raise
 
     def take_over(self, raw: Any) -> None:
         pass  # The first statement begins a transaction, whoever sends it.

@@ -30,19 +30,20 @@ class Proxy:
         self.cuts = 0
         """How many connections were broken at a word."""
         self._word: tuple[bytes, bool, bool] | None = None
+        self._times_left = 0
         self._pairs: set[_Pair] = set()
         self._lock = threading.Lock()
         self._silent = False
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def cut_at(self, word: bytes, *, answered: bool, silently: bool = False) -> None:
-        """Break the next connection that says `word`, once.
+    def cut_at(self, word: bytes, *, answered: bool, silently: bool = False, time: int = 1) -> None:
+        """Break the next connection that says `word`, once; or the one that says it for the second time from now, or a later one.
 
         `answered`: the server has worked and answered, and the answer is kept from the client; otherwise it never hears the word.
         `silently`: the server is not told that the connection is gone, as when a network is cut.
         """
         with self._lock:
-            self._word = (word, answered, silently)
+            self._word, self._times_left = (word, answered, silently), time
 
     def silence(self) -> None:
         """Hand nothing on any more, on old and new connections; all stay open."""
@@ -125,6 +126,9 @@ class Proxy:
     def _heard(self, said: bytes) -> tuple[bool, bool] | None:
         with self._lock:
             if self._word is None or self._word[0] not in said:
+                return None
+            self._times_left -= 1
+            if self._times_left:
                 return None
             _, answered, silently = self._word
             self._word = None
