@@ -6,12 +6,16 @@
 
 All methods block; call them in a thread where an event loop must go on. Sessions may ask for 0.4 to 4 seconds times
 `tick_milliseconds` / 200. Servers do not force their log to the disk unless asked to: they outlive kills, not a power cut.
+
+Another release than Debian's runs where CALLBOARD_TEST_ZOOKEEPER_JARS names the folder that holds it with all it needs: `lib`
+in Apache's archives.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import shutil
 import signal
 import socket
@@ -26,6 +30,7 @@ PACKAGES = ("zookeeper",)
 _JARS = (Path("/usr/share/java/zookeeper.jar"), Path("/usr/share/java/slf4j-jdk14.jar"))
 """The first one's manifest names all else that it needs, but for TLS."""
 _TLS_JARS = tuple(Path(f"/usr/share/java/netty-{part}.jar") for part in ("codec", "resolver", "transport-native-unix-common"))
+_RELEASE = "CALLBOARD_TEST_ZOOKEEPER_JARS"
 _JAVA = (
     *("-Xms32m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"),
     "-Dzookeeper.jmx.log4j.disable=true",
@@ -39,8 +44,14 @@ def installed() -> str | None:
     """Return None when ensembles can be started here, else what is missing, in a line."""
     if shutil.which("java") is None:
         return "there is no java"
-    absent = [path for path in (*_JARS, *_TLS_JARS) if not path.exists()]
+    absent = [path for path in _jars() if not path.exists()]
     return f"{absent[0]} is missing" if absent else None
+
+
+def _jars() -> Sequence[Path]:
+    if (folder := os.environ.get(_RELEASE)) is None:
+        return (*_JARS, *_TLS_JARS)
+    return sorted(Path(folder).glob("*.jar")) or [Path(folder, "*.jar")]
 
 
 class Member(servers.Server):
@@ -55,7 +66,7 @@ class Member(servers.Server):
         """Where it speaks TLS; 0 where it does not."""
         self.address = host.address if host else "127.0.0.1"
         self.settings = directory / f"zookeeper-{number}.cfg"
-        classpath = ":".join(map(str, (*_JARS, *_TLS_JARS)))
+        classpath = ":".join(map(str, _jars()))
         main = ("org.apache.zookeeper.server.quorum.QuorumPeerMain", str(self.settings))
         super().__init__(
             directory, f"zookeeper-{number}", [*(host.prefix if host else ()), "java", *_JAVA, *options, "-cp", classpath, *main]
