@@ -340,18 +340,8 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that finished jobs should be kept at most, whatever retention is set: for a store in its servers' memory."""
 
 
-class Engine(Protocol):
-    """A store. `apply` is called by one thread at a time, the reads by another one, possibly at the same time as `apply`.
-
-    Reads see everything that an `apply` which returned before them has applied, through whichever process of the machine.
-    No exception of a driver leaves an engine: failures of the store are `errors.StoreError`s.
-    """
-
-    name: str
-    abilities: Abilities
-
-    def apply(self, units: Sequence[Unit]) -> list[UnitResult]:
-        """Apply units as the module's text says; one result for each, in their order."""
+class Reads(Protocol):
+    """What a store is asked."""
 
     def get(self, keys: Sequence[tuple[str, bytes]]) -> list[model.Job | None]:
         """Read jobs by (domain, id); None for each that does not exist."""
@@ -385,6 +375,20 @@ class Engine(Protocol):
 
     def domains(self) -> list[str]:
         """Return the domains that have jobs or documents (removed ones do not count)."""
+
+
+class Engine(Reads, Protocol):
+    """A store. `apply` is called by one thread at a time, the reads by another one, possibly at the same time as `apply`.
+
+    Reads see everything that an `apply` which returned before them has applied, through whichever process of the machine.
+    No exception of a driver leaves an engine: failures of the store are `errors.StoreError`s.
+    """
+
+    name: str
+    abilities: Abilities
+
+    def apply(self, units: Sequence[Unit]) -> list[UnitResult]:
+        """Apply units as the module's text says; one result for each, in their order."""
 
     def close(self) -> None:
         """Free what it holds. Allowed twice."""

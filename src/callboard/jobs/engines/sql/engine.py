@@ -11,7 +11,7 @@ import sqlalchemy
 
 from callboard.databases import database, line
 from callboard.jobs import engine as seam
-from callboard.jobs import model
+from callboard.jobs.engines import reading
 from callboard.jobs.engines.sql import dialect as dialects
 from callboard.jobs.engines.sql import reads, routes, tidying, writes
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 CLAIMED_BOUND: Final = 100_000
 
 
-class SqlEngine:
+class SqlEngine(reading.Reading):
     """See `callboard.jobs.engine.Engine`. Any number of processes and machines may open one database; its tables are there."""
 
     abilities = seam.Abilities(durable=True, shared=True, machines=True, transactional_submit=True)
@@ -63,39 +63,9 @@ class SqlEngine:
             self._writer.alone(on)
         return results, work.ended
 
-    def _read(self, question: Callable[[reads.Reads], T]) -> T:
+    def _read(self, question: Callable[[seam.Reads], T]) -> T:
         with self._reading:
             return self._reader.read(lambda on: question(reads.Reads(on, self._routes)))
-
-    def get(self, keys: Sequence[tuple[str, bytes]]) -> list[model.Job | None]:
-        return self._read(lambda on: on.get(keys))
-
-    def states(self, keys: Sequence[tuple[str, bytes]]) -> list[tuple[model.State, int] | None]:
-        return self._read(lambda on: on.states(keys))
-
-    def attempt_errors(self, domain: str, id: bytes) -> list[model.AttemptError]:
-        return self._read(lambda on: on.attempt_errors(domain, id))
-
-    def find(self, filter: seam.Filter, limit: int, cursor: bytes | None = None) -> seam.Page:
-        return self._read(lambda on: on.find(filter, limit, cursor))
-
-    def counts(self, domain: str, subtree: bool = False) -> list[model.Count]:
-        return self._read(lambda on: on.counts(domain, subtree))
-
-    def ready(self, takes: Sequence[seam.Take], now: int) -> bool:
-        return self._read(lambda on: on.ready(takes, now))
-
-    def claimants(self) -> list[tuple[bytes, int]]:
-        return self._read(lambda on: on.claimants())
-
-    def documents(self, domain: str, prefix: str) -> list[model.Document]:
-        return self._read(lambda on: on.documents(domain, prefix))
-
-    def document(self, domain: str, path: str) -> model.Document:
-        return self._read(lambda on: on.document(domain, path))
-
-    def domains(self) -> list[str]:
-        return self._read(lambda on: on.domains())
 
     def close(self) -> None:
         self._writer.close()

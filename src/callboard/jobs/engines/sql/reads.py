@@ -46,7 +46,7 @@ class Reads:
         )
         return [schema.attempt_error(row) for row in self._run(query, (self._routes.domain(domain, self._on), id))]
 
-    def find(self, filter: seam.Filter, limit: int, cursor: bytes | None) -> seam.Page:
+    def find(self, filter: seam.Filter, limit: int, cursor: bytes | None = None) -> seam.Page:
         self._routes.refresh(self._on)
         numbers = pages.numbers(filter, self._routes.all())
 
@@ -115,7 +115,7 @@ class Reads:
         )
         return mine if self._run(query, (*map(int, states), *mine))[0][0] <= pages.FEW else []
 
-    def counts(self, domain: str, subtree: bool) -> list[model.Count]:
+    def counts(self, domain: str, subtree: bool = False) -> list[model.Count]:
         found = self._run("SELECT route, state, sum(jobs) FROM callboard_counts GROUP BY route, state HAVING sum(jobs) > 0")
         return pages.counted(found, lambda number: self._routes.route(number, self._on), domain, subtree)
 

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import apsw
 
 from callboard.jobs import engine as seam
-from callboard.jobs import model
+from callboard.jobs.engines import reading
 from callboard.jobs.engines.sqlite import files, lock, reads, writes
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ before_commit: Callable[[], None] | None = None
 """Called with the write lock held and everything written, just before COMMIT: where tests freeze or kill a process."""
 
 
-class SqliteEngine:
+class SqliteEngine(reading.Reading):
     """See `callboard.jobs.engine.Engine`. `apply` takes the writers' lock, so all processes' commits queue in fair order."""
 
     name = "sqlite"
@@ -100,7 +100,7 @@ class SqliteEngine:
 
     # Reading
 
-    def _read(self, question: Callable[[reads.Reads], T]) -> T:
+    def _read(self, question: Callable[[seam.Reads], T]) -> T:
         with self._reading:
             try:
                 self._reader.execute("BEGIN")
@@ -110,36 +110,6 @@ class SqliteEngine:
                     self._reader.execute("COMMIT")
             except apsw.Error as error:
                 raise files.translated(error, self.path) from None
-
-    def get(self, keys: Sequence[tuple[str, bytes]]) -> list[model.Job | None]:
-        return self._read(lambda on: on.get(keys))
-
-    def states(self, keys: Sequence[tuple[str, bytes]]) -> list[tuple[model.State, int] | None]:
-        return self._read(lambda on: on.states(keys))
-
-    def attempt_errors(self, domain: str, id: bytes) -> list[model.AttemptError]:
-        return self._read(lambda on: on.attempt_errors(domain, id))
-
-    def find(self, filter: seam.Filter, limit: int, cursor: bytes | None = None) -> seam.Page:
-        return self._read(lambda on: on.find(filter, limit, cursor))
-
-    def counts(self, domain: str, subtree: bool = False) -> list[model.Count]:
-        return self._read(lambda on: on.counts(domain, subtree))
-
-    def ready(self, takes: Sequence[seam.Take], now: int) -> bool:
-        return self._read(lambda on: on.ready(takes, now))
-
-    def claimants(self) -> list[tuple[bytes, int]]:
-        return self._read(lambda on: on.claimants())
-
-    def documents(self, domain: str, prefix: str) -> list[model.Document]:
-        return self._read(lambda on: on.documents(domain, prefix))
-
-    def document(self, domain: str, path: str) -> model.Document:
-        return self._read(lambda on: on.document(domain, path))
-
-    def domains(self) -> list[str]:
-        return self._read(lambda on: on.domains())
 
     def close(self) -> None:
         if not self._closed:

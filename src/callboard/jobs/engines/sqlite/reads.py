@@ -45,7 +45,7 @@ class Reads:
         rows = self._db.execute(query, (self._routes.domain(domain), id))
         return [model.AttemptError(**dict(zip(names, row, strict=True))) for row in rows]
 
-    def find(self, filter: seam.Filter, limit: int, cursor: bytes | None) -> seam.Page:
+    def find(self, filter: seam.Filter, limit: int, cursor: bytes | None = None) -> seam.Page:
         self._routes.refresh()
         numbers = pages.numbers(filter, self._routes.by_number.values())
 
@@ -111,7 +111,7 @@ class Reads:
         query = "SELECT coalesce(sum(jobs), 0) FROM counts WHERE state = 2 AND route IN (SELECT value FROM json_each(?))"
         return mine if self._db.execute(query, (json.dumps(mine),)).get <= pages.FEW else []
 
-    def counts(self, domain: str, subtree: bool) -> list[model.Count]:
+    def counts(self, domain: str, subtree: bool = False) -> list[model.Count]:
         self._routes.refresh()
         found = self._db.execute("SELECT route, state, jobs FROM counts WHERE jobs > 0")
         return pages.counted(found, self._routes.by_number.__getitem__, domain, subtree)
