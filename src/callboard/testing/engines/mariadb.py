@@ -112,14 +112,9 @@ class Mysqld(servers.Server):
             "--user=root",
             "--batch",
             "--skip-column-names",
+            database,
         ]
-        try:
-            ran = subprocess.run([*client, database], input=text, capture_output=True, text=True, timeout=seconds)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"{self.name} did not answer within {seconds:g} s") from None
-        if ran.returncode != 0:
-            raise RuntimeError(ran.stderr.strip())
-        return [tuple(line.split("\t")) for line in ran.stdout.splitlines()]
+        return self.asked(client, text, seconds)
 
     def greets(self, seconds: float = 0.5) -> bool:
         """Whether it takes connections: it speaks first."""

@@ -86,13 +86,7 @@ class PostgreSql(servers.Server, servers.Stood):
         says nothing."""
         quiet = ("--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--field-separator=\t", "--set=ON_ERROR_STOP=1")
         where = (f"--host={self.data}", f"--port={self.port}", "--username=postgres", f"--dbname={database}")
-        try:
-            ran = subprocess.run([_found("psql"), *quiet, *where], input=text, capture_output=True, text=True, timeout=seconds)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"{self.name} did not answer within {seconds:g} s") from None
-        if ran.returncode != 0:
-            raise RuntimeError(ran.stderr.strip())
-        return [tuple(line.split("\t")) for line in ran.stdout.splitlines()]
+        return self.asked([_found("psql"), *quiet, *where], text, seconds)
 
     def greets(self, seconds: float = 0.5) -> bool:
         """Whether it takes connections: it answers a question that every client may ask first."""

@@ -103,6 +103,17 @@ class Server:
         """The end of its output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
+    def asked(self, client: Sequence[str], text: str, seconds: float) -> list[tuple[str, ...]]:
+        """Have a client of it run statements; return the rows that it prints, tabs between. RuntimeError with what it complains
+        of; TimeoutError when nothing comes."""
+        try:
+            ran = subprocess.run(client, input=text, capture_output=True, text=True, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"{self.name} did not answer within {seconds:g} s") from None
+        if ran.returncode != 0:
+            raise RuntimeError(ran.stderr.strip())
+        return [tuple(line.split("\t")) for line in ran.stdout.splitlines()]
+
     def surroundings(self) -> dict[str, Any]:
         """Where and as whom its programs run: arguments of `subprocess`."""
         return surroundings(self._directory, self.account)
