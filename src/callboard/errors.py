@@ -62,7 +62,7 @@
         ├── DataUnusable        data_unusable        the data directory cannot be used
         ├── NetworkFileSystem   network_file_system  SQLite must not live on a network file system
         ├── AlreadyRunning      already_running      another agent serves this data directory
-        ├── NotRunning          not_running          no agent serves this data directory
+        ├── NotRunning          not_running          no agent serves this data directory, or none with a gateway
         └── AppNotFound         app_not_found        MODULE:APP cannot be imported
 
 `code` is stable and part of the API (HTTP problem documents, exit messages); the message is one line that names the
@@ -483,7 +483,7 @@ class AlreadyRunning(StartupError):
 
 
 class NotRunning(StartupError):
-    """Raised when no agent serves this data directory."""
+    """Raised when no agent serves this data directory, or none with a gateway."""
 
     code = "not_running"
 

@@ -76,6 +76,10 @@ def test_a_job_submitted_at_one_server_runs_at_the_other_which_alone_takes_its_q
     assert [url.startswith("http://127.0.0.2:") for url in alpha["urls"]] == [True] and beta["urls"] == []
 
     site.until(lambda: len(site.nodes()) == 5)
+    listed = [line.split("\t") for line in site.run("nodes", "--data", "alpha").splitlines()]
+    assert {(node["incarnation"], node["server"]) for node in site.nodes()} == {(row[0], row[-1]) for row in listed}
+    assert {row[-1] for row in listed} == {"alpha", "beta"}
+    assert "has no gateway" in site.run("nodes", "--data", "beta", code=5)
     for kind, server in (("shop.draw", "beta"), ("shop.write", "alpha"), ("shop.ask", "alpha")):
         job = json.loads(site.run("submit", kind, "--wait", "--json", "--data", "alpha"))
         assert job["state"] == "completed" and str(site.directory / server / "nodes") in job["result"], job

@@ -33,7 +33,7 @@ class Access:
     json: Annotated[bool, Parameter(help="Print JSON.")] = False
 
     def client(self) -> client.Client:
-        """Return a client, for `async with`. Raises NotRunning when no URL is given and nothing runs here."""
+        """Return a client, for `async with`. Raises NotRunning when no URL is given and no gateway runs here."""
         urls, key = self._told() if self._gateways() else self._here()
         return client.Client(urls, key, domain=self.domain, timeout=TIMEOUT_SECONDS)
 
@@ -49,11 +49,15 @@ class Access:
 
     def _here(self) -> tuple[list[str], str | None]:
         place = self._place()
-        local = layout.read_local(place.local)
-        lives = local is not None and (place.directory / "sessions").is_dir() and bool(place.sessions().sessions())
-        if local is None or not lives:
+        lives = (place.directory / "sessions").is_dir() and bool(place.sessions().sessions())
+        if not lives:
             raise errors.NotRunning(
                 f"nothing runs for {place.directory}: run 'callboard up', name another place with --data, or give --url and --key"
+            )
+        local = layout.read_local(place.local)
+        if local is None:
+            raise errors.NotRunning(
+                f"what runs for {place.directory} has no gateway, or only starts: name another server's with --url and --key"
             )
         return local.urls, self.key or local.key
 

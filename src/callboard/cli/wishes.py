@@ -111,7 +111,8 @@ async def _drained(
             return "draining", wished
 
         async def gone() -> bool:
-            return all(each.get("incarnation") != wished.node for each in await gateways.nodes())
+            found = await gateways.roster()
+            return not found.partial and all(each.get("incarnation") != wished.node for each in found.nodes)
 
         await _until(gone, seconds, f"node {wished.node} has not ended")
         return "drained", wished

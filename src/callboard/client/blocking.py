@@ -135,6 +135,10 @@ class SyncClient:
         """See `Client.nodes`."""
         return self._call(self._client.nodes())
 
+    def roster(self) -> shapes.Nodes:
+        """See `Client.roster`."""
+        return self._call(self._client.roster())
+
     def view(self, after: views.View | None = None, wait: float = 0.0) -> views.View:
         """See `Client.view`."""
         return self._call(self._client.view(after, wait))

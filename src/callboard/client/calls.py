@@ -22,8 +22,6 @@ from callboard.kit import clock, codec, uuid7
 
 MAX_TIMEOUT_SECONDS: Final = model.IDEMPOTENCY_SECONDS * 2 / 3
 """The longest that one request may be tried: well under the time in which a repeated id is surely recognized."""
-PATIENCE_SECONDS: Final = 10.0
-"""How long one gateway is given for an answer that nobody asked to wait for."""
 WAIT_SECONDS: Final = 30.0
 """One turn of waiting at a gateway; a longer wait takes several."""
 PAGE_JOBS: Final = 200
@@ -73,10 +71,9 @@ class Client(operating.Operating):
             if not key.isascii() or not key.isprintable():
                 raise errors.InvalidSetting("the API key has characters that no key has: copy it again")
             headers["Authorization"] = f"Bearer {key}"
-        self._gateways = http.Gateways([urls] if isinstance(urls, str) else urls, headers)
+        self._gateways = http.Gateways([urls] if isinstance(urls, str) else urls, headers, timeout=timeout)
         self._clock = clock.SystemClock()
         self._domain = domain
-        self._timeout = timeout
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,7 +98,7 @@ class Client(operating.Operating):
         Raises InvalidInput and what is below it, IdConflict, IdExpired.
         """
         given = self._prepared(self.job(kind, args, **options))
-        body = await self._ask("POST", "/v1/jobs", body=msgspec.json.encode(given))
+        body = await self._gateways.ask("POST", "/v1/jobs", body=msgspec.json.encode(given))
         return msgspec.json.decode(body, type=shapes.Receipt)
 
     def job(self, kind: str, args: Mapping[str, Any] | None = None, **options: Unpack[Options]) -> submission.Submission:
@@ -123,7 +120,7 @@ class Client(operating.Operating):
         receipts: list[shapes.Receipt] = []
         for batch in batches.cut(self._prepared(each) for each in jobs):
             try:
-                answered = await batches.sent(lambda body: self._ask("POST", "/v1/jobs/batch", body=body), batch)
+                answered = await batches.sent(lambda body: self._gateways.ask("POST", "/v1/jobs/batch", body=body), batch)
             except errors.CallboardError as error:
                 if "index" in error.data:
                     error.data["index"] += len(receipts)
@@ -187,7 +184,7 @@ class Client(operating.Operating):
     async def watch(self, ids: Sequence[str], seconds: float, *, domain: str | None = None) -> shapes.Finished:
         """Return those of up to 1,000 jobs that are finished as soon as some are, or none after `seconds` (60 at most)."""
         body = msgspec.json.encode(shapes.Watch(list(ids), seconds))
-        answer = await self._ask("POST", "/v1/jobs/wait", self._within(domain), body=body, waits=seconds)
+        answer = await self._gateways.ask("POST", "/v1/jobs/wait", self._within(domain), body=body, waits=seconds)
         return msgspec.json.decode(answer, type=shapes.Finished)
 
     async def jobs(
@@ -210,7 +207,7 @@ class Client(operating.Operating):
         while left is None or left > 0:
             size = PAGE_JOBS if left is None else min(left, PAGE_JOBS)
             more = [("limit", str(size))] + ([] if cursor is None else [("cursor", cursor)])
-            page = msgspec.json.decode(await self._ask("GET", "/v1/jobs", query + more), type=shapes.Jobs)
+            page = msgspec.json.decode(await self._gateways.ask("GET", "/v1/jobs", query + more), type=shapes.Jobs)
             for job in page.jobs:
                 yield job
             cursor = page.cursor
@@ -237,15 +234,15 @@ class Client(operating.Operating):
 
     async def queues(self, *, domain: str | None = None) -> list[shapes.Queue]:
         """Return the queues with their jobs by state."""
-        return msgspec.json.decode(await self._ask("GET", "/v1/queues", self._within(domain)), type=shapes.Queues).queues
+        return msgspec.json.decode(await self._gateways.ask("GET", "/v1/queues", self._within(domain)), type=shapes.Queues).queues
 
     async def pause(self, queue: str, *, domain: str | None = None) -> None:
         """Pause a queue: once this returned, no claim of it commits. Running jobs go on."""
-        await self._ask("POST", f"/v1/queues/{paths.part(queue)}/pause", self._within(domain))
+        await self._gateways.ask("POST", f"/v1/queues/{paths.part(queue)}/pause", self._within(domain))
 
     async def resume(self, queue: str, *, domain: str | None = None) -> None:
         """Let a paused queue go on."""
-        await self._ask("POST", f"/v1/queues/{paths.part(queue)}/resume", self._within(domain))
+        await self._gateways.ask("POST", f"/v1/queues/{paths.part(queue)}/resume", self._within(domain))
 
     # Named services
 
@@ -270,7 +267,7 @@ class Client(operating.Operating):
         body = _arguments(args)
         query = [] if _checked(timeout) == CALL_SECONDS else [("timeout", f"{timeout:g}")]
         path = f"/v1/call/{paths.named(name, domain or self._domain)}/{paths.method(method)}"
-        answer = await self._ask("POST", path, query, body=body, repeatable=repeatable, waits=timeout)
+        answer = await self._gateways.ask("POST", path, query, body=body, repeatable=repeatable, waits=timeout)
         return msgspec.json.decode(answer, type=shapes.Called).result
 
     async def broadcast(
@@ -290,12 +287,12 @@ class Client(operating.Operating):
         given = shapes.Broadcast(target, method, dict(args or {}), mode, timeout)
         codec.pack(given.args, "args")
         body = msgspec.json.encode(given)
-        answer = await self._ask("POST", "/v1/broadcast", body=body, repeatable=False, waits=_checked(timeout))
+        answer = await self._gateways.ask("POST", "/v1/broadcast", body=body, repeatable=False, waits=_checked(timeout))
         return msgspec.json.decode(answer, type=shapes.Outcomes).outcomes
 
     async def nodes(self) -> list[dict[str, Any]]:
         """Return what each live node says of itself."""
-        return msgspec.json.decode(await self._ask("GET", "/v1/nodes"), type=shapes.Nodes).nodes
+        return (await self.roster()).nodes
 
     async def view(self, after: views.View | None = None, wait: float = 0.0) -> views.View:
         """Return the cluster view: servers, nodes and offices of the site, `stale` if it may be out of date.
@@ -303,7 +300,7 @@ class Client(operating.Operating):
         With `after` as soon as there is a newer one than that, or the present one after `wait` seconds (60 at most).
         """
         query = [("after", after.mark), ("wait", f"{wait:g}")] if after is not None else []
-        return msgspec.json.decode(await self._ask("GET", "/v1/view", query, waits=wait), type=views.View)
+        return msgspec.json.decode(await self._gateways.ask("GET", "/v1/view", query, waits=wait), type=views.View)
 
     def watch_view(self) -> AsyncGenerator[views.Change, None]:
         """Yield what there is at the site now, then each change, as `Callboard.watch` does, from any gateway."""
@@ -315,48 +312,31 @@ class Client(operating.Operating):
         Not sent again after a lost answer: the key may have been made then; `keys` shows it, `revoke_key` ends it.
         """
         body = msgspec.json.encode(shapes.NewKey(name, list(scopes), domain or self._domain))
-        return msgspec.json.decode(await self._ask("POST", "/v1/keys", body=body, repeatable=False), type=shapes.MintedKey)
+        return msgspec.json.decode(
+            await self._gateways.ask("POST", "/v1/keys", body=body, repeatable=False), type=shapes.MintedKey
+        )
 
     async def keys(self, *, domain: str | None = None) -> list[shapes.Key]:
         """Return the API keys of a domain and its subtree, revoked ones too, oldest first. Needs `admin`."""
-        return msgspec.json.decode(await self._ask("GET", "/v1/keys", self._within(domain)), type=shapes.Keys).keys
+        return msgspec.json.decode(await self._gateways.ask("GET", "/v1/keys", self._within(domain)), type=shapes.Keys).keys
 
     async def revoke_key(self, id: str) -> shapes.Key:
         """Revoke an API key for good. Needs `admin`. Raises NotFound."""
-        return msgspec.json.decode(await self._ask("DELETE", f"/v1/keys/{paths.part(id)}"), type=shapes.Key)
+        return msgspec.json.decode(await self._gateways.ask("DELETE", f"/v1/keys/{paths.part(id)}"), type=shapes.Key)
 
     async def _look(self, id: str, domain: str | None, seconds: float) -> shapes.JobDetail:
         query = self._within(domain) + ([("wait", f"{seconds:.3f}")] if seconds else [])
-        answer = await self._ask("GET", paths.job(id), query, waits=seconds)
+        answer = await self._gateways.ask("GET", paths.job(id), query, waits=seconds)
         return msgspec.json.decode(answer, type=shapes.JobDetail)
 
     async def _move(self, path: str, domain: str | None, query: Sequence[tuple[str, str]] = ()) -> str:
-        return msgspec.json.decode(await self._ask("POST", path, [*self._within(domain), *query]), type=shapes.Moved).state
+        return msgspec.json.decode(
+            await self._gateways.ask("POST", path, [*self._within(domain), *query]), type=shapes.Moved
+        ).state
 
     def _within(self, domain: str | None) -> list[tuple[str, str]]:
         asked = domain or self._domain
         return [] if asked is None else [("domain", asked)]
-
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        query: Iterable[tuple[str, str]] = (),
-        *,
-        body: bytes | None = None,
-        repeatable: bool = True,
-        waits: float = 0.0,
-    ) -> bytes:
-        return await self._gateways.ask(
-            method,
-            path,
-            query=query,
-            body=body,
-            repeatable=repeatable,
-            timeout=self._timeout,
-            patience=min(PATIENCE_SECONDS, self._timeout),
-            waits=waits,
-        )
 
 
 def failed(job: shapes.JobDetail) -> errors.JobFailed:

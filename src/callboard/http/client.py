@@ -144,12 +144,23 @@ class Budget:
 class Gateways:
     """Sends requests to gateways that serve the same store. On one event loop; requests may run at the same time.
 
-    `retries` counts the attempts beyond the first one of every request.
+    `timeout` bounds each request as a whole in seconds, `patience` each of its attempts. `retries` counts the attempts beyond the
+    first one of every request.
     """
 
-    def __init__(self, urls: Sequence[str], headers: Mapping[str, str], resolve: Resolve | None = None) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        headers: Mapping[str, str],
+        resolve: Resolve | None = None,
+        *,
+        timeout: float = 60.0,
+        patience: float = 10.0,
+    ) -> None:
         self._endpoints = Endpoints(urls, resolve or addresses)
         self._headers = dict(headers)
+        self._timeout = timeout
+        self._patience = patience
         self._budget = Budget()
         self._turns = asyncio.Semaphore(REQUESTS)
         self._waiting = asyncio.Semaphore(WAITING_REQUESTS)
@@ -167,24 +178,21 @@ class Gateways:
         self,
         method: str,
         path: str,
-        *,
         query: Iterable[tuple[str, str]] = (),
+        *,
         body: bytes | None = None,
         repeatable: bool = True,
-        timeout: float = 60.0,
-        patience: float = 10.0,
         waits: float = 0.0,
     ) -> bytes:
         """Return the body of a good answer (2xx).
 
-        `timeout` bounds the whole in seconds, `patience` one attempt, `waits` is added to both: the time that the gateway is
-        asked to wait. A request that is not `repeatable` is only sent
-        again when the failed attempt was surely not carried out. Raises the error that a gateway's problem document names, and
-        Unreachable when no gateway gave an answer in time.
+        `waits` is added to the bounds: the time that the gateway is asked to wait. A request that is not `repeatable` is only
+        sent again when the failed attempt was surely not carried out. Raises the error that a gateway's problem document names,
+        and Unreachable when no gateway gave an answer in time.
         """
-        attempt = _Attempt(method, path + _query(query), body, repeatable, patience + waits)
+        attempt = _Attempt(method, path + _query(query), body, repeatable, self._patience + waits)
         async with self._waiting if waits else self._turns:
-            return await self._ask(attempt, time.monotonic() + timeout + waits)
+            return await self._ask(attempt, time.monotonic() + self._timeout + waits)
 
     async def _ask(self, attempt: _Attempt, end: float) -> bytes:
         pauses = backoff.Backoff(FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS)

@@ -176,6 +176,8 @@ class Nodes(msgspec.Struct, frozen=True):
     """The live nodes, each as it describes itself."""
 
     nodes: list[dict[str, Any]]
+    partial: bool = False
+    """Whether coordination is out of reach: only nodes of the server that answered are listed."""
 
 
 class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,7 +7,6 @@ place that says what a kind of node is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ import msgspec
 from callboard import app, errors
 from callboard.app import exposure
 from callboard.brokers import address
-from callboard.coordination import engine, sessions
+from callboard.coordination import sessions
 from callboard.jobs import queue
 from callboard.kit import beat, clock, grammar
 from callboard.names import groups
@@ -111,7 +110,7 @@ def gateway(parts: Parts) -> Iterator[Hosted]:
         parts.app.kinds,
         host=given.host,
         port=given.port + parts.record.index,
-        entries=lambda: roster(parts.lives, wired.session),
+        entries=lambda: asyncio.to_thread(parts.lives.entries, layout.NODES),
         max_body_bytes=given.max_body_bytes,
         calls=wired.resolver,
         calls_ready=lambda: wired.resolver.home is not None,
@@ -218,13 +217,3 @@ def build(parts: Parts) -> list[Hosted]:
     for name in roles(parts.record):
         hosted += BUILDERS[name](parts)
     return hosted
-
-
-async def roster(lives: sessions.ProcessSessions, session: engine.Session) -> list[engine.Entry]:
-    """Return the entries of live nodes: of the site as coordination says, and of this data directory, where some only start."""
-    found: dict[str, engine.Entry] = {}
-    with contextlib.suppress(errors.CoordinationError):  # Out of reach: those here are listed all the same.
-        found = {entry.path: entry for entry in await session.entries(names.NODES)}
-    for entry in await asyncio.to_thread(lives.entries, layout.NODES):  # What they say here is newer.
-        found[entry.path] = engine.Entry(entry.path, entry.body, 0, entry.session)
-    return [found[path] for path in sorted(found)]

@@ -45,8 +45,9 @@ def gateway(tmp_path: Path) -> Iterator[tuple[places.Host, servers.Server]]:
 
 async def test_a_client_notices_that_the_machine_is_gone(gateway: tuple[places.Host, servers.Server], measured: Measured):
     host, dumb = gateway
-    gateways = client.Gateways([f"http://{host.address}:{PORT}"], {})
-    asking = asyncio.create_task(gateways.ask("POST", "/", repeatable=False, timeout=PATIENCE_SECONDS, patience=PATIENCE_SECONDS))
+    url = f"http://{host.address}:{PORT}"
+    gateways = client.Gateways([url], {}, timeout=PATIENCE_SECONDS, patience=PATIENCE_SECONDS)
+    asking = asyncio.create_task(gateways.ask("POST", "/", repeatable=False))
     await asyncio.to_thread(servers.wait_for, lambda: "asked" in dumb.said(), "it is asked", 10)
     host.cut()
     at = boot()

@@ -68,6 +68,12 @@ def test_a_directory_where_nobody_lives_is_not_asked_for_long(data):
         found(data=str(data))
 
 
+def test_a_server_without_a_gateway_says_so(place, data):
+    place.local.unlink()
+    with pytest.raises(errors.NotRunning, match="has no gateway, or only starts"):
+        found(data=str(data))
+
+
 def test_flags_are_over_the_environment_over_the_file(tmp_path, monkeypatch):
     (tmp_path / "callboard.toml").write_text("[worker]\ncount = 3\nslots = 3\n[gateway]\nport = 3333\n")
     monkeypatch.setenv("CALLBOARD_WORKER_SLOTS", "4")

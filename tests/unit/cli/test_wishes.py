@@ -29,7 +29,7 @@ class Gateways:
             raise found
         return found
 
-    nodes = servers
+    roster = servers
 
     async def drain_node(self, node):
         return self._wished(node=NODE)
@@ -56,9 +56,11 @@ async def test_nobody_waits_who_did_not_ask_to():
 
 
 async def test_a_node_is_drained_when_it_is_gone():
-    gateways = Gateways([{"incarnation": NODE}], errors.CoordinationUnavailable("away"), [{"incarnation": NODE}], [])
+    there, gone = shapes.Nodes([{"incarnation": NODE}]), shapes.Nodes([])
+    unknown = shapes.Nodes([], partial=True)
+    gateways = Gateways(there, errors.CoordinationUnavailable("away"), unknown, there, gone)
     assert (await wishes._drained(gateways, "bbd63555", False, False, 10.0))[0] == "drained"
-    assert gateways.told == [[]]
+    assert gateways.told == [gone]
 
 
 async def test_a_server_is_drained_when_all_its_agents_say_so():

@@ -62,8 +62,8 @@ async def connect():
     """Make a client; it is closed with the test."""
     async with contextlib.AsyncExitStack() as stack:
 
-        def make(*urls: str, resolve: client.Resolve | None = None) -> client.Gateways:
-            made = client.Gateways(urls, {"Authorization": "Bearer x"}, resolve)
+        def make(*urls: str, resolve: client.Resolve | None = None, **bounds: float) -> client.Gateways:
+            made = client.Gateways(urls, {"Authorization": "Bearer x"}, resolve, **bounds)
             stack.push_async_callback(made.close)
             return made
 
@@ -143,9 +143,9 @@ async def test_a_lost_answer_is_asked_for_again(serve, connect):
 
 async def test_a_silent_gateway_is_left_for_the_next(serve, connect):
     gateways = [await serve("hang"), await serve("hang", 200)]
-    asking = connect(*(gateway.url for gateway in gateways))
+    asking = connect(*(gateway.url for gateway in gateways), patience=0.1)
     gateways[0].steps = ["hang"]
-    assert await asking.ask("GET", "/", patience=0.1) == b"{}"
+    assert await asking.ask("GET", "/") == b"{}"
 
 
 async def test_what_may_have_been_done_is_not_repeated(serve, connect):
@@ -182,10 +182,10 @@ async def test_an_answer_of_something_else_is_named(serve, connect):
 
 
 async def test_giving_up_takes_no_longer_than_allowed(connect):
-    asking = connect(unused())
+    asking = connect(unused(), timeout=0.3)
     began = time.monotonic()
     with pytest.raises(errors.Unreachable, match="check that it runs"):
-        await asking.ask("GET", "/", timeout=0.3)
+        await asking.ask("GET", "/")
     assert time.monotonic() - began < 1
     assert asking.retries >= 1
 
@@ -193,13 +193,13 @@ async def test_giving_up_takes_no_longer_than_allowed(connect):
 async def test_giving_up_on_a_full_store_says_so(serve, connect):
     gateway = await serve(problem("store_full", 503))
     with pytest.raises(errors.StoreFull):
-        await connect(gateway.url).ask("GET", "/", timeout=0.2)
+        await connect(gateway.url, timeout=0.2).ask("GET", "/")
 
 
 async def test_what_a_gateway_said_is_told_though_a_later_try_ran_out_of_time(serve, connect):
     gateway = await serve(problem("store_unavailable", 503), "hang")
     with pytest.raises(errors.StoreUnavailable, match="why"):
-        await connect(gateway.url).ask("GET", "/", timeout=0.4)
+        await connect(gateway.url, timeout=0.4).ask("GET", "/")
     assert len(gateway.asked) == 2
 
 
@@ -212,9 +212,9 @@ async def test_a_name_that_is_lost_for_a_moment_keeps_its_addresses(serve, conne
         return answers.pop(0) if answers else []
 
     monkeypatch.setattr(client, "RESOLVE_SECONDS", 0)
-    asking = connect(f"http://gateways.example:{port}", resolve=resolve)
+    asking = connect(f"http://gateways.example:{port}", resolve=resolve, timeout=1)
     for _ in range(3):
-        assert await asking.ask("GET", "/", timeout=1) == b"{}"
+        assert await asking.ask("GET", "/") == b"{}"
 
 
 async def test_requests_over_the_limit_wait_for_their_turn(serve, connect, monkeypatch):
@@ -230,7 +230,7 @@ async def test_a_name_without_addresses_is_unreachable(connect):
         return []
 
     with pytest.raises(errors.Unreachable, match="has an address"):
-        await connect("http://gateways.example", resolve=resolve).ask("GET", "/", timeout=0.1)
+        await connect("http://gateways.example", resolve=resolve, timeout=0.1).ask("GET", "/")
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8321", "ftp://x", "http://", "http://h:port", "http://h/?q", "http://a:b@h"])
@@ -294,7 +294,7 @@ async def test_a_handshake_that_fails_is_work_for_somebody(serve, connect, monke
     monkeypatch.setattr(client.Budget, "take", take)
     gateway = await serve()
     with pytest.raises(errors.Unreachable):
-        await connect(gateway.url.replace("http:", "https:")).ask("GET", "/", timeout=0.2)
+        await connect(gateway.url.replace("http:", "https:"), timeout=0.2).ask("GET", "/")
     assert taken
 
 

@@ -36,9 +36,10 @@ class Gateway(role.Role):
     """Serves the HTTP API of one store. The queue is started before and stopped after it, by whoever made it.
 
     `kinds` are those of the app, if there is one: their submissions get its defaults and have their arguments checked.
-    `entries` reads the entries of live nodes without blocking the loop. `calls` finds named services, `calls_ready` tells whether
-    it can, `names` knows what is behind them, `coordination` is the node's part in that, `node_connections` lists its connections
-    with other nodes, `view` is its cluster view, `own` is where others reach this machine.
+    `entries` reads the entries of the data directory's live nodes without blocking the loop. `calls` finds named services,
+    `calls_ready` tells whether it can, `names` knows what is behind them, `coordination` is the node's part in that,
+    `node_connections` lists its connections with other nodes, `view` is its cluster view, `own` is where others reach this
+    machine.
     Errors at start as `http.server.Server` says.
     """
 
@@ -64,7 +65,7 @@ class Gateway(role.Role):
         super().__init__()
         self._own = own
         self._node_connections = node_connections
-        live = roster.Roster(entries, queue.clock)
+        live = roster.Roster(entries, coordination, queue.clock)
         self._desk = desks.Desk(
             queue=queue,
             kinds=kinds,

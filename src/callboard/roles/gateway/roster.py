@@ -1,4 +1,7 @@
-"""Who is alive and what they know, as the entries of live nodes say it; read at most once a second."""
+"""Who is alive and what they know, as the entries of live nodes say it; read at most once a second.
+
+All nodes of the site stand in coordination. Those of this data directory are read there, too: some of them only start.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ from typing import Any, Final
 import msgspec
 
 from callboard import errors
-from callboard.coordination import engine as coordination
+from callboard.coordination import engine, sessions
 from callboard.jobs import model
 from callboard.kit import clock as clocks
+from callboard.names import model as names
 
-Entries = Callable[[], Awaitable[Iterable[coordination.Entry]]]
-"""Reads the entries of live sessions; must not block the event loop."""
+Entries = Callable[[], Awaitable[Iterable[sessions.Entry]]]
+"""Reads the entries of this data directory's live sessions; must not block the event loop."""
 MAX_AGE_NS: Final = 1_000_000_000
 PREFIX: Final = "nodes/"
 FEWEST: Final = 4
@@ -25,8 +29,11 @@ FEWEST: Final = 4
 class Roster:
     """The live nodes. On one event loop."""
 
-    def __init__(self, entries: Entries, clock: clocks.Clock) -> None:
+    def __init__(self, entries: Entries, session: engine.Session | None, clock: clocks.Clock) -> None:
+        self.partial = False
+        """Whether only nodes of this data directory were found, as coordination was out of reach."""
         self._entries = entries
+        self._session = session
         self._clock = clock
         self._turn = asyncio.Lock()
         self._nodes: list[dict[str, Any]] = []
@@ -36,10 +43,23 @@ class Roster:
         """Return the facts of each live node, by incarnation, a second old at most."""
         async with self._turn:
             if self._read_at is None or self._clock.boot() - self._read_at > MAX_AGE_NS:
-                found = [_facts(entry) for entry in await self._entries() if entry.path.startswith(PREFIX)]
-                self._nodes = [facts for facts in found if facts]
+                self._nodes = [facts for body in await self._read() if (facts := _facts(body))]
                 self._read_at = self._clock.boot()
             return self._nodes
+
+    async def _read(self) -> list[bytes]:
+        found: dict[str, bytes] = {}
+        partial = False
+        try:
+            if self._session is not None:
+                found = {entry.path: entry.body for entry in await self._session.entries(names.NODES)}
+        except errors.CoordinationError:
+            partial = True
+        for entry in await self._entries():  # What they say here is newer.
+            if entry.path.startswith(PREFIX):
+                found[entry.path] = entry.body
+        self.partial = partial
+        return [found[path] for path in sorted(found)]
 
     async def waiting_for(self, job: model.Job) -> str | None:
         """Say why no live worker would take a waiting job; None when one would, the job does not wait, or nobody can tell."""
@@ -79,9 +99,9 @@ def meant(given: str, known: Collection[str], what: str) -> str:
     return found[0]
 
 
-def _facts(entry: coordination.Entry) -> dict[str, Any]:
+def _facts(body: bytes) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(entry.body, type=dict[str, Any])
+        return msgspec.json.decode(body, type=dict[str, Any])
     except msgspec.DecodeError:
         return {}
 

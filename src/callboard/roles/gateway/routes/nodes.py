@@ -12,9 +12,15 @@ from callboard.roles.gateway import desk as desks
 from callboard.roles.gateway import keys, wishing
 
 
-@get("/v1/nodes", summary="List the live nodes", opt={"scope": keys.READ})
+@get(
+    "/v1/nodes",
+    summary="List the live nodes",
+    description="`partial` says that coordination is out of reach: only nodes of the server that answers are listed.",
+    opt={"scope": keys.READ},
+)
 async def listed(desk: desks.TheDesk, caller: desks.TheCaller) -> shapes.Nodes:
-    return shapes.Nodes(await desk.roster.nodes())
+    nodes = await desk.roster.nodes()
+    return shapes.Nodes(nodes, desk.roster.partial)
 
 
 @post(
