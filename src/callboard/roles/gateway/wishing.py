@@ -56,6 +56,12 @@ async def wish_server(
     if what == "drain":
         await _check_last(desk, session, name, force)
     wish = await wishes.wish(session, wishes.of_server(name), what, grant.key_id)
+    if what == "drain":
+        try:
+            await _check_last(desk, session, name, force)
+        except errors.StateRefused:  # Somebody wished the same of another server at this moment.
+            await wishes.take_back(session, wishes.of_server(name))
+            raise
     return shapes.Wished(server=name, what=wish.what, wished_at=views.time(wish.at), by=wish.by)
 
 

@@ -135,6 +135,22 @@ async def test_a_server_that_is_drained_counts_for_nothing(api, root, say, entri
     assert answer.status == 409 and "the last one with role gateway, role registry: without a gateway" in answer.body["detail"]
 
 
+async def test_of_two_servers_that_are_drained_at_the_same_moment_one_stays(api, root, say, entries, session, monkeypatch):
+    await say("s1")
+    await say("s2")
+    entries += [node(A, "s1", "gateway"), node(B, "s2", "gateway")]
+    wish = wishes.wish
+
+    async def both(*args: Any) -> model.Wish:
+        await wish(session, wishes.of_server("s1"), "drain", "k")
+        return await wish(*args)
+
+    monkeypatch.setattr(wishes, "wish", both)
+    answer = await api("POST", "/v1/servers/s2/drain?force=true", token=root)
+    assert answer.status == 409 and "the last one with role gateway" in answer.body["detail"]
+    assert list(await wishes.read(session)) == [wishes.of_server("s1")]
+
+
 async def test_the_server_of_one_machine_has_a_name_to_be_asked_for(api, root, say, entries, session):
     await say("")
     entries += [node(A, "", "gateway")]
