@@ -146,7 +146,8 @@ class Peers(lifecycle.Lifecycle):
         return lambda: listeners.remove(heard) if heard in listeners else None
 
     def on_gone(self, told: Callable[[str], None]) -> Callable[[], None]:
-        """Call `told(incarnation)` when the last connection to a node has ended; return what ends that."""
+        """Call `told(incarnation)` when the last connection to a node has ended, also when it comes with a new one, having lost
+        that; return what ends the calls."""
         self._told.append(told)
         return lambda: self._told.remove(told) if told in self._told else None
 
@@ -269,6 +270,8 @@ class Peers(lifecycle.Lifecycle):
             self._open[peer] = new
             if old is not None:
                 old.leave("another connection stays")
+                if not new.dialled_here and not self._crossed(old, new):  # It has lost the old one, which is not known here yet.
+                    self._tell_gone(peer)
         else:
             new.leave("another connection stays")
 
@@ -291,8 +294,11 @@ class Peers(lifecycle.Lifecycle):
             task.add_done_callback(self._ending.pop)
         if not any(other.peer.incarnation == each.peer.incarnation for other in self._all):
             log.debug("a connection ended", node=each.peer.incarnation, why=why)
-            for told in tuple(self._told):
-                _call(told, each.peer.incarnation)
+            self._tell_gone(each.peer.incarnation)
+
+    def _tell_gone(self, incarnation: str) -> None:
+        for told in tuple(self._told):
+            _call(told, incarnation)
 
     def _hear(self, incarnation: str, topic: str, body: bytes) -> None:
         for heard in tuple(self._heard.get(topic, ())):
@@ -303,11 +309,15 @@ class Peers(lifecycle.Lifecycle):
 
         When both dialled at the same time, that of the lower incarnation; else the new one: whoever dials has no other.
         """
-        together = new.established_at - old.established_at <= self.limits.dial_seconds
-        if together and old.dialled_here != new.dialled_here:
+        if self._crossed(old, new):
             mine = self.identity.incarnation < new.peer.incarnation
             return old if old.dialled_here == mine else new
         return new
+
+    def _crossed(self, old: connection.Connection, new: connection.Connection) -> bool:
+        """Tell whether both sides dialled at the same time."""
+        together = new.established_at - old.established_at <= self.limits.dial_seconds
+        return together and old.dialled_here != new.dialled_here
 
 
 def _call(told: Callable[..., None], *said: Any) -> None:

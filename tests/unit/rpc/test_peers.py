@@ -187,6 +187,22 @@ async def test_whoever_wants_to_know_is_told_of_the_end_of_a_connection(nodes):
     assert gone == [two.incarnation]
 
 
+async def test_a_node_that_comes_with_a_new_connection_has_lost_the_old_one(nodes):
+    """It noticed first, as when only one direction broke: what was said over the old one has to be said again."""
+    one, two = await nodes.start(Service(echo=echo)), await nodes.start()
+    gone = []
+    one.peers.on_gone(gone.append)
+    await two.ask(one)
+    (old,) = two.peers._all
+    two.peers.gone(old, "nothing was heard of it")
+    assert gone == []
+    await two.ask(one)
+    await until(lambda: gone)
+    assert gone == [two.incarnation] and one.peers.notify(two.incarnation, "names", b"")
+    await until(lambda: len(one.peers._all) == 1)
+    assert gone == [two.incarnation]
+
+
 async def test_requests_on_a_connection_that_breaks_end_with_connection_lost(nodes):
     hanging = Hanging()
     one, two = await nodes.start(), await nodes.start(Service(hang=hanging))
