@@ -51,6 +51,13 @@ class Deltas:
             self._packed.clear()
         return changed
 
+    def outdo(self, heard: view.Version) -> None:
+        """Go on after a version that somebody has heard of under this very epoch: the office was left, and came back."""
+        if heard.epoch == self.version.epoch and heard.serial > self.version.serial:
+            self.version = view.Version(heard.epoch, heard.serial + 1)
+            self._forgotten = self.version.serial  # What others know by lower serials is not what was told here.
+            self._packed.clear()
+
     def packed(self, since: view.Version | None) -> bytes:
         """Return `delta(since)` as it goes over the wire: made once, however many it is for."""
         found = self._packed.get(since)

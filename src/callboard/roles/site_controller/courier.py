@@ -96,3 +96,4 @@ class Courier:
         )
         assert isinstance(answer, bytes)  # Else comes only to those who elect.
         self._has = _version(answer)
+        self._deltas.outdo(self._has)

@@ -204,6 +204,26 @@ def test_a_server_that_drains_takes_its_nodes_with_it():
     lived(scenario)
 
 
+def test_an_office_that_comes_back_under_its_old_epoch_goes_on_where_it_was():
+    """It was about to be handed over when coordination went away, and the better candidate with it."""
+
+    async def scenario(town):
+        await town.open()
+        for _ in range(3):
+            await (await town.node()).die()
+        await town.until(lambda: town.know(5) and town.agreed())
+        seats, version = town.holder.controller._offices, town.nodes[4].view.version
+        (seat,) = seats._seats.values()
+        epoch = seat.epoch
+        await seats._leave(seat)
+        await seats._take(seat, epoch)
+        await town.node()
+        await town.until(lambda: town.know(6) and all(node.view.nodes == town.living[0].view.nodes for node in town.living), 5.0)
+        assert town.nodes[4].view.version > version and town.nodes[4].view.version.epoch == epoch
+
+    lived(scenario)
+
+
 def test_the_next_holder_tells_under_a_higher_epoch():
     async def scenario(town):
         await town.open()
