@@ -69,7 +69,7 @@ class Work(Protocol):
         """Begin. What it raises gives another node its chance; it is cancelled when the office is lost meanwhile."""
 
     async def close(self, grace_seconds: float) -> None:
-        """Take nothing new, end what runs within the grace time, cut off the rest."""
+        """Take nothing new, end what runs within the grace time, cut off the rest. It may end when the office is another's."""
 
 
 W = TypeVar("W", bound=Work)
@@ -102,6 +102,8 @@ class Offices(Generic[W]):
         self._make = make
         self._seats: dict[str, Seat[W]] = {group: Seat(group) for group in candidacy.stands_for}
         self._by_domain: dict[str, Seat[W]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        """Work that comes to its end, some of it longer than its office could wait."""
 
     @property
     def active(self) -> bool:
@@ -145,6 +147,11 @@ class Offices(Generic[W]):
 
     async def end(self, grace_seconds: float) -> None:
         await asyncio.gather(*(self._end(seat, grace_seconds) for seat in self._seats.values()))
+        if self._closing:
+            _, late = await asyncio.wait(tuple(self._closing), timeout=grace_seconds)
+            for each in late:
+                each.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _end(self, seat: Seat[W], grace_seconds: float) -> None:
         """What runs comes to its end while the office is still held, so that its answers count."""
@@ -179,11 +186,18 @@ class Offices(Generic[W]):
         held = seat.standing is not None and seat.standing.accepts(self._clock.boot())
         try:
             if seat.work is not None and not seat.work.closing:
-                await seat.work.close(HAND_OVER_SECONDS if held else 0)
+                await self._close(seat.work, HAND_OVER_SECONDS if held else 0)
         finally:  # Also when that is cut off: the office may come back, and under its old epoch nothing is accepted again.
             if seat.epoch:
                 log.info("no longer active", service=self._label, group=seat.group, epoch=seat.epoch)
             seat.work, seat.epoch = None, 0
+
+    async def _close(self, work: W, grace_seconds: float) -> None:
+        """End work; that goes on where nobody can wait any longer, or what it began would have no end."""
+        closing = asyncio.create_task(work.close(grace_seconds), name=f"leave {self._label}")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        await asyncio.shield(closing)
 
     def _find(self, domain: str) -> Seat[W]:
         seat = self._seats.get(group := self._candidacy.groups.of(domain))

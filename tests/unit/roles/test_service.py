@@ -354,6 +354,30 @@ async def test_an_epoch_that_was_left_in_disorder_is_never_served_again(stand, e
     await other.close()
 
 
+async def test_what_could_not_end_while_the_office_waited_ends_after_it(stand, eventually, monkeypatch):
+    """A method that cannot be cancelled takes all the time that a hand-over has; what `start` began is ended all the same."""
+
+    async def goes_on(call: Any, args: bytes) -> bytes:
+        begun.set()
+        while not let_go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await let_go.wait()
+        return b""
+
+    two = await stand(SECOND, 1)
+    await eventually(lambda: active(two))
+    monkeypatch.setitem(two.services[0]._seats.works[0]._runs, "wait", goes_on)
+    call = asyncio.create_task(two.node.ask("ledger", "wait"))
+    await begun.wait()
+    try:
+        one = await stand(FIRST, 0)
+        await eventually(lambda: active(one))
+        await eventually(lambda: log.count("stop") == 1)
+    finally:
+        let_go.set()
+        await asyncio.gather(call, return_exceptions=True)
+
+
 async def test_a_stop_that_hangs_does_not_keep_the_office(stand, eventually, monkeypatch):
     async def never(self) -> None:
         await asyncio.Event().wait()
