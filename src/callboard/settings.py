@@ -138,11 +138,11 @@ class ControllerSettings(Group, frozen=True, kw_only=True):
     site_count: Annotated[int, Meta(ge=0, le=64)] = 0
     """Site controller nodes (processes). None: every gateway node stands for the office, too, which saves memory; with nodes of
     their own, what changes is told without waiting behind HTTP."""
-    lease_seconds: Annotated[float, Meta(ge=1, le=3600)] = 3.0
+    lease_seconds: Annotated[float, Meta(ge=3, le=3600)] = 3.0
     """Seconds for which the nodes of a server must not have renewed their claims before these are ended, when coordination has
-    given up the server and them as well: the lease and `coordination.session_seconds` pass at the same time. Three: a node renews
-    every second, and one that was held up has half of it to come back. It begins anew whenever the store or coordination was out
-    of reach, or the store took no writes."""
+    given up the server and them as well: the lease and `coordination.session_seconds` pass at the same time. Three or more: a
+    node renews every second, and one that was held up has half of it to come back; so has everybody after the store or
+    coordination was out of reach, or the store took no writes."""
 
 
 class CoordinationSettings(Group, frozen=True, kw_only=True):

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from callboard import errors, settings
 from callboard.roles.domain_controller import silence
 
 QUARTER = silence.NS // 4
@@ -173,6 +175,16 @@ def test_one_who_ignores_gaps_is_caught():
     stores, looks = world([(WELL, 2), (Store(takes=False), 20), (WELL, 20)]), [(1, 0), (21, 0), (1, 0)]
     assert wrong(stores, looks) == []
     assert wrong(stores, looks, after=ignores_gaps)
+
+
+def test_the_shortest_lease_leaves_a_node_time_to_come_back_and_one_of_a_second_would_not(monkeypatch):
+    """Half of it is what there is after a gap, and renewals are a second apart."""
+    stores, looks = world([(WELL, 3), (Store(answers=False, takes=False), 40), (WELL, 20)]), [(2, 0), (1, 0), *within(15)]
+    assert not any(wrong(stores, looks, phase) for phase in range(4))
+    with pytest.raises(errors.InvalidSetting):
+        settings.load(flags={"controller.lease_seconds": str(LIMITS.lease_seconds - 0.1)})
+    monkeypatch.setitem(globals(), "LIMITS", silence.Limits(lease_seconds=1.0))
+    assert any(v.node == "lives" for phase in range(4) for v in judge(stores, looks, phase))
 
 
 def test_one_who_gives_no_time_after_a_gap_is_caught():

@@ -118,6 +118,7 @@ class Agent(lifecycle.Lifecycle):
         store = await storing.opened(self._settings, self._layout, self._clock, self._open)
         self._expiry = await self._entered(maintenance.Expiry(store, self._expired))
         coordination = await self._entered(joining.late(self._settings, f"agent-{self._incarnation}"))
+        self._open.callback(lambda: coordination.leave() if self.helm.left.is_set() else None)
         entry = await self._begin_entry(coordination)
         self._obituaries = await self._entered(obituaries.Obituaries(coordination))
         self._rosters = await self._entered(rosters.Rosters(coordination))

@@ -46,6 +46,7 @@ class LateSession(lifecycle.Lifecycle):
         self._waiting: dict[object, Callable[[engine.Session], Callable[[], None]]] = {}
         """What is to be watched and followed once there is a session."""
         self._ends: dict[object, Callable[[], None]] = {}
+        self._left = False
 
     @property
     def name(self) -> str:
@@ -87,6 +88,11 @@ class LateSession(lifecycle.Lifecycle):
     async def end(self, name: str) -> None:
         await self._joined().end(name)
 
+    def leave(self) -> None:
+        """Have its stop leave the session to its time, as a death would: until the next process has a session of its own, this
+        one speaks for whoever cannot speak for itself."""
+        self._left = True
+
     async def close(self) -> None:
         await self.stop()
 
@@ -100,6 +106,8 @@ class LateSession(lifecycle.Lifecycle):
             await asyncio.gather(self._joining, return_exceptions=True)
         for end in self._ends.values():
             end()
+        if self._left:
+            return
         if self._session is not None:
             await self._session.close()
         await self._engine.close()

@@ -83,3 +83,11 @@ async def test_stopping_ends_the_session_and_may_come_at_any_time(site, late):
 def test_an_engine_that_nobody_has_is_refused():
     with pytest.raises(errors.InvalidSetting, match="carrier-pigeon"):
         joining.late(settings.load(flags={"coordination.url": "carrier-pigeon://loft"}), "node-1")
+
+
+async def test_a_session_that_is_left_ends_by_its_time_alone(site, late):
+    """Who starts itself anew is not gone meanwhile: nobody may take the nodes that it speaks for to be nobody's."""
+    await late.start()
+    late.leave()
+    await late.stop()
+    assert site.names == {"node-1"}
