@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from callboard.coordination import election
+from callboard.coordination import election, heeding
 from callboard.coordination import engine as seam
 
 FOLDERS = (election.CANDIDATES, election.ACTIVE, election.DEPOSED)
@@ -50,14 +50,8 @@ class Board:
     async def _refresh(self, folder: str) -> None:
         if folder not in self._old:
             return
-        self._old.discard(folder)  # Before reading: what changes meanwhile is read again.
-        try:
-            entries = await self._session.entries(folder)
-        except BaseException:
-            self._old.add(folder)
-            raise
         by_office: dict[str, list[seam.Entry]] = {}
-        for entry in entries:
+        for entry in await heeding.reread(self._session, folder, self._old):
             by_office.setdefault(election.office_of(entry), []).append(entry)
         self._entries[folder] = by_office
         if folder == election.DEPOSED:

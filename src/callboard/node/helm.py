@@ -91,7 +91,8 @@ class Helm(lifecycle.Lifecycle):
         for part in self._parts:
             await part.start()
         if self._rolling is not None and self._nodes is not None:
-            self._rolling.begin()
+            if not layout.Layout(self._settings.directory).drained.exists():  # Else its nodes are being ended.
+                self._rolling.begin()
             self._say(ready=True, renewing=self._nodes.due() is not None)
 
     async def _stop(self) -> None:

@@ -16,9 +16,9 @@ import msgspec
 import structlog
 
 from callboard import errors
-from callboard.coordination import engine
+from callboard.coordination import engine, heeding
 from callboard.jobs import hub_hints
-from callboard.kit import backoff, clock, grammar, lifecycle
+from callboard.kit import backoff, clock, grammar
 from callboard.names import model
 from callboard.node import layout, wiring
 from callboard.rpc import hub_client, network, peers, serving, sockets
@@ -37,14 +37,14 @@ LONGEST_DELAY_SECONDS: Final = 2.0
 log = structlog.get_logger()
 
 
-class Links(lifecycle.Lifecycle):
+class Links(heeding.Heeding):
     """The wire of one agent. On one event loop. `sent`, `dropped` and `heard` count notices since the start."""
 
     label: ClassVar[str] = LABEL
 
     def __init__(self, given: Settings, session: engine.Session, time: clock.Clock) -> None:
         """The session is the agent's, begun before and closed after this. Raises WrongCertificate."""
-        super().__init__()
+        super().__init__(session, (model.SERVERS,))
         self.sent = self.dropped = self.heard = 0
         incarnation = session.name.removeprefix("agent-")
         table = serving.Table(incarnation)
@@ -60,15 +60,11 @@ class Links(lifecycle.Lifecycle):
             server=given.wire.server or "",
             limits=peers.Limits(queued_bytes=BACKLOG_BYTES),
         )
-        self._session = session
         self._hub = hub_client.HubClient(layout.Layout(given.directory).hub, self._heard_here, self._hub_wants)
         self._flows = {topic: Flow(functools.partial(self._send, topic)) for topic in hub_hints.TOPICS}
         self._wants: dict[str, frozenset[int]] = {}
         """By agent: what somebody at its hub wants. Only while there is a connection."""
         self._remotes: dict[network.Address, Remote] = {}
-        self._woken = asyncio.Event()
-        self._ends: list[Callable[[], None]] = []
-        self._finder: asyncio.Task[None] | None = None
 
     @property
     def address(self) -> network.Address:
@@ -93,36 +89,33 @@ class Links(lifecycle.Lifecycle):
         self._ends.append(self._peers.on_gone(self._gone))
         await self._peers.start()
         await self._hub.start()
-        self._ends.append(self._session.watch(model.SERVERS, self._woken.set))
-        self._woken.set()
-        self._finder = asyncio.create_task(self._find(), name="links")
+        self.woken.set()
+        await super()._start()
 
     async def _stop(self) -> None:
         log.info("hints to other servers end", sent=self.sent, dropped=self.dropped, heard=self.heard)
-        for end in self._ends:
-            end()
+        await super()._stop()
         for flow in self._flows.values():
             flow.close()
-        tasks = [each.keeper for each in self._remotes.values()]
-        tasks += [self._finder] if self._finder is not None else []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        keepers = [each.keeper for each in self._remotes.values()]
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
         await self._hub.stop()
         await self._peers.stop()
 
     # Who the others are.
 
-    async def _find(self) -> None:
+    async def _keep(self) -> None:
         delays = backoff.Backoff(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS)
         while True:
-            await self._woken.wait()
-            self._woken.clear()
+            await self.woken.wait()
+            self.woken.clear()
             try:
                 entries = await self._session.entries(model.SERVERS)
                 delays.succeeded()
             except errors.CoordinationError:  # Those who are known are still the best guess.
-                self._woken.set()
+                self.woken.set()
                 await asyncio.sleep(delays.failed())
             else:
                 self._know({found for entry in entries if (found := _address(entry)) is not None})

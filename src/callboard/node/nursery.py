@@ -203,8 +203,10 @@ class Nursery:
                 ward.signal(signal.SIGTERM)
         everyone = asyncio.create_task(self._all_dead(wards))
         hurrying = asyncio.create_task(hurry.wait())
-        await asyncio.wait((everyone, hurrying), timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
-        hurrying.cancel()
+        try:
+            await asyncio.wait((everyone, hurrying), timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurrying.cancel()
         if hurry.is_set():
             for ward in wards:
                 ward.signal(signal.SIGTERM)

@@ -16,8 +16,8 @@ import structlog
 
 from callboard import errors
 from callboard.cluster import wishes
-from callboard.coordination import engine
-from callboard.kit import backoff, lifecycle
+from callboard.coordination import engine, heeding
+from callboard.kit import backoff
 from callboard.names import model
 from callboard.node import children, nursery, renewal, server_entry
 
@@ -29,7 +29,7 @@ LOST_SECONDS: Final = 60.0
 log = structlog.get_logger()
 
 
-class Orders(lifecycle.Lifecycle):
+class Orders(heeding.Heeding):
     """Obeys for one agent. On one event loop."""
 
     def __init__(
@@ -46,8 +46,7 @@ class Orders(lifecycle.Lifecycle):
     ) -> None:
         """`drained` is the file that is there while this server is to run no nodes. `again(number)` starts the agent anew for a
         wish, and returns why it does not; `born_for` is the number of the wish that this one was started for."""
-        super().__init__()
-        self._session = session
+        super().__init__(session, (model.WISHES,))
         self._entry = entry
         self._nodes = nodes
         self._rolling = rolling
@@ -61,37 +60,29 @@ class Orders(lifecycle.Lifecycle):
         """Nodes that were asked to leave for a wish."""
         self._unknown: dict[str, float] = {}
         """Nodes of nobody, and when a wish for them was seen first."""
-        self._woken = asyncio.Event()
-        self._ends: list[Callable[[], None]] = []
-        self._task: asyncio.Task[None] | None = None
         self._work: asyncio.Task[None] | None = None
 
     def look(self) -> None:
         """Look again soon: a node has ended."""
-        self._woken.set()
+        self.woken.set()
 
     async def _start(self) -> None:
         if self._drained.exists():
             await self._begin_drain()
-        self._ends.append(self._session.watch(model.WISHES, self._woken.set))
-        self._task = asyncio.create_task(self._keep(), name="orders")
-        self._woken.set()
+        self.woken.set()
+        await super()._start()
 
     async def _stop(self) -> None:
-        for end in self._ends:
-            end()
-        for task in (self._task, self._work):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await super()._stop()
+        await self._work_on(None)
 
     async def _keep(self) -> None:
         delays = backoff.Backoff(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOST_SECONDS / 2 if self._unknown else None):
-                    await self._woken.wait()
-            self._woken.clear()
+                    await self.woken.wait()
+            self.woken.clear()
             try:
                 found = await wishes.read(self._session)
                 await self._heed_server(found.get(wishes.of_server(self._entry.facts.server)))
@@ -100,7 +91,7 @@ class Orders(lifecycle.Lifecycle):
             except (errors.CoordinationError, OSError) as error:
                 if isinstance(error, OSError):
                     log.error("what is wished cannot be brought about yet", why=f"{self._drained}: {error.strerror}")
-                self._woken.set()
+                self.woken.set()
                 await asyncio.sleep(delays.failed())
 
     async def _heed_server(self, standing: wishes.Standing | None) -> None:
@@ -151,7 +142,7 @@ class Orders(lifecycle.Lifecycle):
         if self._work is not None:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
-        self._work = asyncio.create_task(work, name="wish") if work is not None else None
+        self._work = asyncio.create_task(_logged(work), name="wish") if work is not None else None
 
     async def _fulfil(self, standing: wishes.Standing) -> None:
         delays = backoff.Backoff(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS)
@@ -194,3 +185,10 @@ class Orders(lifecycle.Lifecycle):
             since = self._unknown[path] = before.get(path, now)
             if now - since >= LOST_SECONDS:
                 await wishes.fulfil(self._session, standing)
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:
+        log.exception("what is wished of this server failed: it stays wished")

@@ -11,8 +11,8 @@ import structlog
 
 from callboard import errors
 from callboard.cluster import pushed
-from callboard.coordination import engine
-from callboard.kit import backoff, lifecycle
+from callboard.coordination import engine, heeding
+from callboard.kit import backoff
 
 FIRST_DELAY_SECONDS: Final = 0.1
 LONGEST_DELAY_SECONDS: Final = 5.0
@@ -30,41 +30,29 @@ class File(msgspec.Struct, frozen=True):
 NONE: Final = File()
 
 
-class Published(lifecycle.Lifecycle):
+class Published(heeding.Heeding):
     """Watches for a newer version. `overtaken()` is called once, when there is one. On one event loop."""
 
     def __init__(self, session: engine.Session, file: File, overtaken: Callable[[], None]) -> None:
-        super().__init__()
-        self._session = session
+        super().__init__(session, (pushed.PATH.partition("/")[0],))
         self._file = file
         self._overtaken = overtaken
-        self._woken = asyncio.Event()
-        self._ends: list[Callable[[], None]] = []
-        self._task: asyncio.Task[None] | None = None
+        self.woken.set()
 
     async def _start(self) -> None:
         if self._file.version:
-            self._woken.set()
-            self._ends.append(self._session.watch(pushed.PATH.partition("/")[0], self._woken.set))
-            self._task = asyncio.create_task(self._keep(), name="published")
-
-    async def _stop(self) -> None:
-        for end in self._ends:
-            end()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await super()._start()
 
     async def _keep(self) -> None:
         delays = backoff.Backoff(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS)
         while True:
-            await self._woken.wait()
-            self._woken.clear()
+            await self.woken.wait()
+            self.woken.clear()
             try:
                 newest = await pushed.read(self._session)
                 delays.succeeded()
             except errors.CoordinationError:
-                self._woken.set()
+                self.woken.set()
                 await asyncio.sleep(delays.failed())
                 continue
             try:

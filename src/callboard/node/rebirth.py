@@ -24,9 +24,10 @@ from callboard.node import layout
 VARIABLE: Final = "_CALLBOARD_AGAIN"
 _COMPLAINT: Final = re.compile(r"^callboard: (.*) \([a-z_]+\)$")
 """How commands say what is wrong."""
+SHOWN: Final = 500
+"""Characters of what a check complains of: it goes into the server's entry, where all read it."""
 CHECK_SECONDS: Final = 60.0
 """How long the check may take. It loads the software and reads the file."""
-
 
 HELD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
@@ -126,7 +127,7 @@ def refused(again: Again) -> str:
     if ran.returncode == 0:
         return ""
     said = ran.stderr.strip().splitlines()
-    return _COMPLAINT.sub(r"\1", said[-1]) if said else f"the check ended with exit code {ran.returncode}"
+    return _COMPLAINT.sub(r"\1", said[-1])[:SHOWN] if said else f"the check ended with exit code {ran.returncode}"
 
 
 def hold(held: bool) -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
 import structlog
 
 from callboard import errors
-from callboard.coordination import engine
-from callboard.kit import backoff, lifecycle
+from callboard.coordination import engine, heeding
+from callboard.kit import backoff
 from callboard.names import model
 
 FIRST_DELAY_SECONDS: Final = 0.05
@@ -29,38 +29,26 @@ PARTING_SECONDS: Final = 1.0
 log = structlog.get_logger()
 
 
-class Rosters(lifecycle.Lifecycle):
+class Rosters(heeding.Heeding):
     """Keeps the list of one agent true. On one event loop."""
 
     def __init__(self, session: engine.Session) -> None:
-        super().__init__()
-        self._session = session
+        super().__init__(session)
         self._path = f"{model.ROSTERS}/{session.name.removeprefix('agent-')}"
         self._nodes: tuple[str, ...] = ()
         self._told: tuple[str, ...] | None = None
         """What the entry says, as far as is known; None: it has to be looked at."""
         self._number = 0
-        self._woken = asyncio.Event()
-        self._ends: list[Callable[[], None]] = []
-        self._task: asyncio.Task[None] | None = None
 
     def tell(self, nodes: Collection[str]) -> None:
         """List these nodes from now on, or as soon as coordination is in reach. Returns at once."""
         self._nodes = tuple(sorted(nodes))
         if self._nodes != self._told:
-            self._woken.set()
-
-    async def _start(self) -> None:
-        self._ends.append(self._session.follow(self._turned))
-        self._task = asyncio.create_task(self._keep(), name="rosters")
+            self.woken.set()
 
     async def _stop(self) -> None:
         """Nobody listed is left: nothing has to be known. Else the list stays, for those who will speak for them."""
-        for end in self._ends:
-            end()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await super()._stop()
         if not self._nodes and self._number:
             with contextlib.suppress(errors.CoordinationError, TimeoutError):
                 async with asyncio.timeout(PARTING_SECONDS):
@@ -70,23 +58,23 @@ class Rosters(lifecycle.Lifecycle):
         """While the session was lost, the entry may have been taken for that of somebody gone."""
         self._told = None
         if state is engine.State.CONNECTED:
-            self._woken.set()
+            self.woken.set()
 
     async def _keep(self) -> None:
         delays = backoff.Backoff(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_SECONDS):
-                    await self._woken.wait()
-            if not self._woken.is_set():
+                    await self.woken.wait()
+            if not self.woken.is_set():
                 self._told = None
-            self._woken.clear()
+            self.woken.clear()
             try:
                 await self._say(self._nodes)
                 delays.succeeded()
             except errors.CoordinationError as error:
                 self._told = None
-                self._woken.set()
+                self.woken.set()
                 log.debug("coordination does not hear who lives here", why=error.message)
                 await asyncio.sleep(delays.failed())
 

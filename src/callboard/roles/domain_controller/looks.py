@@ -37,7 +37,7 @@ class Looks(heeding.Heeding):
         self, queue: queue.Queue, session: engine.Session, clock: clock.Clock, node: Callable[[], bytes], limits: silence.Limits
     ) -> None:
         """`node` returns the incarnation that writes what has to be written, of a node without claims."""
-        super().__init__(session, ())
+        super().__init__(session)
         self.record = silence.Record()
         self.limits = limits
         self._queue = queue
@@ -81,8 +81,6 @@ class Looks(heeding.Heeding):
                 self._say(held_up="")
             except (errors.StoreError, errors.CoordinationError) as error:
                 self._say(held_up=error.message)
-            except Exception:
-                log.exception("looking for silent servers failed")  # A bug: told, and tried again, since jobs wait for it.
             for looked in tuple(self._told):
                 looked()
             await self._pause()
@@ -105,7 +103,7 @@ class Looks(heeding.Heeding):
     async def _pause(self) -> None:
         """Until the next look is due. What coordination says of itself is heard at once."""
         seconds = self._pace if self.record.quiet or self._held_up else REST_SECONDS
-        if (ripe := silence.ripe_at(self.record, self.limits)) is not None:
+        if not self._held_up and (ripe := silence.ripe_at(self.record, self.limits)) is not None:
             seconds = min(seconds, max(SHORTEST_SECONDS, (ripe - self._clock.boot()) / silence.NS))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

@@ -95,10 +95,6 @@ class Rescue(heeding.Heeding):
                 return
             except (errors.StoreError, errors.CoordinationError) as error:
                 log.debug("silent servers wait", why=error.message)  # The looks tell it for people.
-            except Exception:
-                log.exception(
-                    "ending the claims of silent servers failed"
-                )  # A bug: told, and tried again, since jobs wait for it.
 
     async def round(self) -> None:
         """Act on what was seen. Raises StoreError, CoordinationError, DocumentConflict."""

@@ -14,8 +14,8 @@ from typing import Final
 import structlog
 
 from callboard import errors
-from callboard.coordination import engine
-from callboard.kit import backoff, lifecycle
+from callboard.coordination import engine, heeding
+from callboard.kit import backoff
 from callboard.names import directory, model
 
 FOLDERS: Final = (model.ACTIVE, model.CANDIDATES, model.NODES)
@@ -28,7 +28,7 @@ RETRY_MOST_SECONDS: Final = 1.0
 log = structlog.get_logger("callboard.registry")
 
 
-class Feed(lifecycle.Lifecycle):
+class Feed(heeding.Heeding):
     """Reads folders after word of a change; `changed` hears which seats that changed. On the session's loop."""
 
     def __init__(
@@ -39,22 +39,18 @@ class Feed(lifecycle.Lifecycle):
         *,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        super().__init__()
+        super().__init__(session, FOLDERS)
         self.loaded = False
         """Whether the book was read at all."""
-        self._session = session
         self._book = book
         self._changed = changed
         self._chance = chance
-        self._old = {*FOLDERS}
-        self._woken = asyncio.Event()
         self._nodes: Sequence[engine.Entry] = ()
         self._was_out = False
         self._settled_at = 0.0
         self._vacant: dict[str, float] = {}
         self._told_stale: set[directory.Seat] = set()
-        self._ends: list[Callable[[], None]] = []
-        self._task: asyncio.Task[None] | None = None
+        self.woken.set()
 
     @property
     def stale(self) -> bool:
@@ -65,43 +61,25 @@ class Feed(lifecycle.Lifecycle):
         """Somebody was told that the answer of a seat is stale: it counts as changed when that is over."""
         self._told_stale.add(seat)
 
-    async def _start(self) -> None:
-        for folder in FOLDERS:
-            self._ends.append(self._session.watch(folder, lambda folder=folder: self._wake(folder)))  # type: ignore[misc]
-        self._ends.append(self._session.follow(self._turned))
-        self._woken.set()
-        self._task = asyncio.create_task(self._follow())
-
-    async def _stop(self) -> None:
-        for end in self._ends:
-            end()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    def _wake(self, folder: str) -> None:
-        self._old.add(folder)
-        self._woken.set()
-
     def _turned(self, state: engine.State) -> None:
         log.info("coordination", state=state.value)
         self._was_out |= state is not engine.State.CONNECTED
 
-    async def _follow(self) -> None:
+    async def _keep(self) -> None:
         wait = backoff.Backoff(RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS, self._chance)
         while True:
             due = self._next_duty()
             try:
                 async with asyncio.timeout_at(due):
-                    await self._woken.wait()
+                    await self.woken.wait()
             except TimeoutError:
                 self._old.add(model.NODES)
-            self._woken.clear()
+            self.woken.clear()
             try:
                 await self._read()
                 wait.succeeded()
             except errors.CoordinationError:
-                self._woken.set()
+                self.woken.set()
                 await asyncio.sleep(wait.failed())
 
     async def _read(self) -> None:
@@ -109,13 +87,7 @@ class Feed(lifecycle.Lifecycle):
         seats: set[directory.Seat] = set()
         while self._old:
             folder = min(self._old)
-            self._old.discard(folder)  # Before reading: what changes meanwhile is read again.
-            try:
-                entries = await self._session.entries(folder)
-            except BaseException:
-                self._old.add(folder)
-                raise
-            seats |= self._fed(folder, entries)
+            seats |= self._fed(folder, await heeding.reread(self._session, folder, self._old))
         seats |= self._forgotten()
         self.loaded = True
         if not self.stale:

@@ -11,7 +11,7 @@ import structlog
 
 from callboard import errors
 from callboard.cluster import deltas, gathering, view
-from callboard.coordination import engine
+from callboard.coordination import engine, heeding
 from callboard.kit import backoff
 from callboard.roles import offices
 from callboard.roles.site_controller import courier
@@ -33,74 +33,61 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     chance: Callable[[], float]
 
 
-class Duty:
+class Duty(heeding.Heeding):
     """One office, from when it was taken until it is left: an `offices.Work`. On the session's loop."""
 
     def __init__(self, needs: Needs, seat: offices.Seat[Duty], epoch: int) -> None:
+        super().__init__(needs.session, gathering.FOLDERS)
         self.closing = False
-        self._session = needs.session
         self._wire = needs.wire
         self._chance = needs.chance
         self._seat = seat
         self._gathering = gathering.Gathering(needs.site)
         self._deltas = deltas.Deltas(epoch)
         self._couriers: dict[str, courier.Courier] = {}
-        self._old = set(gathering.FOLDERS)
-        """Folders that are to be read."""
         self._loaded = False
         self._stale = False
-        self._woken = asyncio.Event()
-        self._ends: list[Callable[[], None]] = []
-        self._task: asyncio.Task[None] | None = None
+        self.woken.set()
 
     def facts(self) -> Mapping[str, Any]:
         """Return how far the nodes know what there is."""
         late = sum(not each.done for each in self._couriers.values())
         return {"version": str(self._deltas.version), "nodes": len(self._couriers), "late": late, "stale": self._stale}
 
-    async def start(self) -> None:
-        for folder in gathering.FOLDERS:
-            self._ends.append(self._session.watch(folder, lambda folder=folder: self._wake(folder)))  # type: ignore[misc]
-        self._ends.append(self._session.follow(self._turned))
-        self._ends.append(self._wire.on_gone(self._gone))
-        self._woken.set()
-        self._task = asyncio.create_task(self._follow(), name="cluster view")
-
     async def close(self, grace_seconds: float) -> None:
         """Tell nothing more, and say so: until the next holder does, nodes go on with what they know."""
         self.closing = True
-        for end in self._ends:
-            end()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self.stop()
+
+    async def _start(self) -> None:
+        self._ends.append(self._wire.on_gone(self._gone))
+        await super()._start()
+
+    async def _stop(self) -> None:
+        await super()._stop()
         await asyncio.gather(*(each.stop() for each in self._couriers.values()))
         for incarnation in self._couriers:
             self._wire.notify(incarnation, view.TOPIC, b"")
 
-    def _wake(self, folder: str) -> None:
-        self._old.add(folder)
-        self._woken.set()
-
     def _turned(self, state: engine.State) -> None:
         self._stale = state is not engine.State.CONNECTED
-        self._woken.set()
+        self.woken.set()
 
     def _gone(self, incarnation: str) -> None:
         if incarnation in self._couriers:
             self._couriers[incarnation].lost()
 
-    async def _follow(self) -> None:
+    async def _keep(self) -> None:
         wait = backoff.Backoff(RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS, self._chance)
         while True:
-            await self._woken.wait()
-            self._woken.clear()
+            await self.woken.wait()
+            self.woken.clear()
             try:
                 await self._read()
                 wait.succeeded()
                 pause = GATHER_SECONDS
             except errors.CoordinationError:
-                self._woken.set()
+                self.woken.set()
                 pause = wait.failed()
             if self._loaded and self._deltas.take(self._gathering.facts(), stale=self._stale):
                 await self._tell()
@@ -109,14 +96,8 @@ class Duty:
     async def _read(self) -> None:
         """Read what changed, each folder as a whole."""
         for folder in gathering.FOLDERS:
-            if folder not in self._old:
-                continue
-            self._old.discard(folder)  # Before reading: what changes meanwhile is read again.
-            try:
-                self._gathering.take(folder, await self._session.entries(folder))
-            except BaseException:
-                self._old.add(folder)
-                raise
+            if folder in self._old:
+                self._gathering.take(folder, await heeding.reread(self._session, folder, self._old))
         self._loaded = True
 
     async def _tell(self) -> None:
