@@ -96,9 +96,9 @@ class World:
         certs.init(directory)
 
     def server(self, name: str) -> Server:
-        self._made += 1
         if not certs.files(self.directory, name)[0].exists():
             certs.issue(self.directory, name)
+        self._made += 1
         return Server(self.directory, name, f"{self._made:032x}")
 
     async def start(self, *names: str) -> list[Server]:
@@ -253,9 +253,10 @@ async def test_a_server_that_answers_nothing_holds_nobody_up(world: World) -> No
 class Elsewhere:
     """A server whose agent runs in a thread of its own, and can be frozen: nothing of it moves or reads then."""
 
-    def __init__(self, server: Server, other: network.Address) -> None:
+    def __init__(self, server: Server, other: network.Address, until: Until) -> None:
         self.server = server
         self._other = other
+        self._until = until
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
@@ -273,8 +274,13 @@ class Elsewhere:
         self._loop.call_soon_threadsafe(self._go.wait)
 
     async def stop(self) -> None:
+        async def end() -> None:
+            listener = self.server.links._peers._listener
+            await self.server.stop()
+            await self._until(lambda: no_sockets(listener))
+
         self._go.set()
-        await self._there(self.server.stop())
+        await self._there(end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         await asyncio.to_thread(self._thread.join)
         self._loop.close()
@@ -285,7 +291,7 @@ class Elsewhere:
 
 async def test_a_frozen_server_loses_hints_and_holds_nobody_up(world: World) -> None:
     one, two = await world.start("one", "two")
-    frozen = Elsewhere(world.server("frozen"), one.links.address)
+    frozen = Elsewhere(world.server("frozen"), one.links.address, world.until)
     await frozen.start()
     try:
         await one.declare(frozen.server.links.address)
@@ -346,9 +352,9 @@ async def strangers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[C
         yield start
 
 
-def no_sockets(one: Server) -> bool:
-    """Whether nobody is connected to its port, not even somebody in the midst of being refused."""
-    listening = one.links._peers._listener._server
+def no_sockets(listener: Any) -> bool:
+    """Whether nobody is connected to a port, not even somebody in the midst of being refused."""
+    listening = listener._server
     return not getattr(listening, "_active_count", 0) and not getattr(listening, "_clients", ())
 
 
@@ -359,7 +365,7 @@ async def test_who_has_no_certificate_of_this_cluster_hears_nothing(world: World
     with pytest.raises((errors.Unreachable, errors.WrongCertificate)):
         await stranger.ask(one)
     assert not one.links.linked and not one.links._peers.connections()
-    await world.until(lambda: no_sockets(one))
+    await world.until(lambda: no_sockets(one.links._peers._listener))
 
 
 async def test_an_entry_in_coordination_is_no_certificate(world: World, strangers: Any) -> None:
@@ -370,7 +376,7 @@ async def test_an_entry_in_coordination_is_no_certificate(world: World, stranger
     with pytest.raises((errors.Unreachable, errors.WrongCertificate)):
         await one.links._tell(stranger.wire.address)
     assert not one.links._peers.connections() and not stranger.wire.connections()
-    await world.until(lambda: no_sockets(one))
+    await world.until(lambda: no_sockets(one.links._peers._listener))
 
 
 async def test_who_has_one_hears_and_is_told_when_it_asks_for_nonsense(world: World, strangers: Any) -> None:

@@ -265,6 +265,28 @@ async def test_while_the_store_is_away_nothing_is_expired_and_then_all_have_time
     assert town.clock.boot() - back >= LEASE / 2 * 1e9
 
 
+@pytest.mark.parametrize("away", ["store", "coordination"])
+async def test_while_something_is_away_it_is_asked_at_an_even_pace(town, eventually, monkeypatch, away):
+    """Also when somebody has not renewed for longer than the lease."""
+    await town.list()
+    await town.running()
+    (controller,) = await town.stand()
+    await eventually(lambda: actives(town))
+    looks, looked = controller.role._looks, []
+    looks.tell(lambda: looked.append(town.clock.boot()))
+
+    def gone():
+        raise errors.StoreUnavailable("gone fishing")
+
+    if away == "store":
+        monkeypatch.setattr(town.queue.engine, "claimants", gone)
+    else:
+        town.site.stop()
+    over = town.clock.boot() + 4 * LEASE * 1e9
+    await eventually(lambda: town.clock.boot() > over)
+    assert 2 < len(looked) <= 4 * 6 + 5
+
+
 async def test_a_store_that_answers_and_takes_nothing_starts_the_count_again(town, eventually, monkeypatch):
     """Whoever lives cannot renew either."""
     await town.list()
@@ -374,8 +396,8 @@ async def test_the_next_one_ends_what_the_one_before_had_begun_to_end(town, even
 
     def once(units):
         expires = any(isinstance(op, engine.Expire) for unit in units for op in unit)
-        if expires and len(ends) == 1 and first in town.controllers:
-            raise errors.StoreUnavailable("cut off")
+        if expires and ends and any(isinstance(op, engine.Require) and op.version == 1 for unit in units for op in unit):
+            raise errors.StoreUnavailable("cut off")  # Whatever the first one says from now on, also when it is gone.
         results = apply(units)
         if expires:
             ends.append(sum(len(one.jobs) for result in results for one in result if isinstance(one, engine.Expired)))
