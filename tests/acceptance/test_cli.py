@@ -22,9 +22,11 @@ NOWHERE = "01a20144-0a9f-7614-951d-f4dc0136f3c6"
 SERVERS = {
     "mariadb": lambda server: server.database(),
     "postgresql": lambda server: server.database(),
+    "galera": lambda cluster: cluster.database(),
     "zookeeper": lambda ensemble: ensemble.url(f"/cli-{time.time_ns()}"),
 }
 """A store of its own on each server that is started once, by name."""
+LONG = ("galera",)
 
 
 class Ran(msgspec.Struct, frozen=True):
@@ -43,9 +45,13 @@ class Ran(msgspec.Struct, frozen=True):
         return json.loads(self.out)
 
 
+def marks(name):
+    return [pytest.mark.xdist_group(name), *([pytest.mark.long] if name in LONG else [])]
+
+
 @pytest.fixture(
     scope="module",
-    params=["sqlite", *(pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SERVERS)],
+    params=["sqlite", *(pytest.param(name, marks=marks(name)) for name in SERVERS)],
 )
 def place(request):
     store = None if request.param == "sqlite" else SERVERS[request.param](request.getfixturevalue(f"private_{request.param}"))

@@ -4,6 +4,7 @@ import asyncio
 import os
 
 import pytest
+import structlog
 
 from callboard.cluster import pushed, wishes
 from callboard.coordination import engine, engines, presence
@@ -209,8 +210,9 @@ async def test_a_drain_that_cannot_be_written_down_is_begun_when_it_can(room, tm
     room.drained = tmp_path / "full" / "drained"
     await room.start()
     await room.wish(ALPHA)
-    await room.wish(wishes.of_node(NODE))
-    await asyncio.sleep(0.1)
+    with structlog.testing.capture_logs() as said:
+        await room.wish(wishes.of_node(NODE))
+        await room.until(lambda: [each["log_level"] for each in said].count("error") > 1)
     assert room.nodes.filled and room.entry.facts.state == "serving"
     room.drained.parent.mkdir()
     await room.until(lambda: room.entry.facts.state == "drained")
