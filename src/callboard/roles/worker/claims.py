@@ -30,6 +30,8 @@ log = structlog.get_logger()
 AWAY_FIRST_SECONDS: Final = 0.05
 AWAY_MOST_SECONDS: Final = 1.0
 FOUND_PER_PAGE: Final = 1000
+LATE_NS: Final = 1_500_000_000
+"""Whoever was held up for so long, half of the shortest lease, may be taken for dead soon: what it claimed may be another's."""
 NOTHING: Final = lanes.Limits(0, 0)
 EARLIER: Final = 0.25
 """The part of the polling interval by which a look may come earlier: workers that heard the same hint do not look in step."""
@@ -75,7 +77,7 @@ class Claims:
         self._quiet = asyncio.Event()
         self._away = False
         self._unsure = False
-        """A claim failed, and nobody knows whether the store made it nevertheless."""
+        """A claim failed, and nobody knows whether the store made it nevertheless; or its answer came too late to be believed."""
         self._delays = backoff.Backoff(AWAY_FIRST_SECONDS, AWAY_MOST_SECONDS)
         runs.ended = self.end
         runs.freed = self.ring
@@ -173,7 +175,7 @@ class Claims:
 
     async def _exchange(self) -> None:
         ended, self._ended = self._ended, []
-        limits, heard = self._limits, self._heard
+        limits, heard, asked_at = self._limits, self._heard, self._store.clock.boot()
         takes: tuple[seam.Take, ...] = ()
         alone = self.door is None  # Else a claim that gets nothing would keep slots from those who bring jobs.
         if self._sources and not self._closing and not (self._away and ended) and (alone or self.wants(limits)):
@@ -189,7 +191,10 @@ class Claims:
             return
         if takes:
             self._learn(limits, jobs, heard)
-        self.begin(jobs)
+        if jobs and self._store.clock.boot() - asked_at > LATE_NS:
+            self._unsure = True  # No handler begins before it is known that these claims still stand.
+        else:
+            self.begin(jobs)
         self._ask_nothing(takes)
         self._note(ended, results)
         if self._words:
@@ -309,7 +314,7 @@ class Claims:
             log.info("the store is back")
 
     async def _find(self) -> None:
-        """Take up the claims that the store made although it could not say so.
+        """Take up the claims that the store made although it could not say so, or not in time.
 
         Something is written first: after that, what was open until then is made for good, or never will be.
         """

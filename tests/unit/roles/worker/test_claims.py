@@ -15,6 +15,7 @@ from callboard.jobs import hints
 from callboard.jobs.model import State
 from callboard.kit import beat as beats
 from callboard.roles import worker as workers
+from callboard.roles.worker import claims
 
 RUNNING = seam.Filter(domain="main", states=frozenset({State.RUNNING}))
 
@@ -245,6 +246,27 @@ async def test_an_answer_that_was_lost_loses_no_job(yard: Any, stage: Stage, los
     assert [(await yard.job(id)).fence for id in ids] == [1] * len(ids)
     assert times >= 1
     assert worker.stats()["refused"] == 0
+
+
+async def test_nothing_begins_by_a_claim_that_was_over_when_its_answer_came(yard: Any, stage: Stage, monkeypatch: Any) -> None:
+    """As after a freeze, in which the node was taken for dead: the handler begins under the next claim alone."""
+    monkeypatch.setattr(claims, "LATE_NS", 0)
+    id = await yard.submit(stage.app, "hold", n=7)
+    lost: list[bytes] = []
+
+    def expired(units: Any) -> bool:
+        if not lost and (running := yard.engine.find(RUNNING, 1).jobs):
+            lost.append(running[0].node)
+            yard.engine._engine.apply([(seam.Expire((running[0].node,), 10, yard.queue.clock.now()),)])
+        return False
+
+    yard.engine.forgets = expired
+    await yard.work(stage.app)
+    await yard.until(lambda: stage.begun)
+    stage.go.set()
+    assert await yard.result(id) == 7
+    found = await yard.job(id)
+    assert lost and stage.begun == [7] and (found.fence, found.deaths) == (2, 1)
 
 
 async def test_the_beat_knows_of_handlers_before_they_begin(yard: Any, tmp_path: Any) -> None:
