@@ -51,7 +51,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     overlapped: list[str]
     """Began while an earlier claim of it was still being worked on by a process that lived."""
     regressed: list[str]
-    """A later start had no higher fence, or a lower run."""
+    """A later start had no higher fence, or a lower run: but for those of a process that was frozen just before it."""
     unearned: list[str]
     """Completed by a claim whose handler never came to its end, or with another claim's result."""
     repeated: list[str]
@@ -66,7 +66,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 def judge(acknowledged: Iterable[str], marks: Iterable[Mark], finals: Iterable[Final], killed: Collection[int]) -> Verdict:
     """Judge a history. `killed` are the processes that were killed, or frozen until they were taken for dead.
 
-    What they had begun may begin again, and a frozen one's handler may come to its end when its job has long ended elsewhere.
+    What they had begun may begin again. A frozen one's handler may come to its end, or begin, when its job has long begun or
+    ended elsewhere: no check comes so late that nothing can be frozen between it and what it is for.
     """
     told: dict[str, list[Mark]] = {}
     for mark in sorted(marks, key=lambda mark: mark.at):
@@ -78,7 +79,7 @@ def judge(acknowledged: Iterable[str], marks: Iterable[Mark], finals: Iterable[F
         unfinished=[f"{id}: {last[id].state}" for id in wanted if id in last and last[id].state not in TERMINAL],
         duplicated=[fault for id, lines in told.items() for fault in _duplicated(id, lines, killed)],
         overlapped=[fault for id, lines in told.items() for fault in _overlapped(id, lines, killed)],
-        regressed=[fault for id, lines in told.items() for fault in _regressed(id, lines)],
+        regressed=[fault for id, lines in told.items() for fault in _regressed(id, lines, killed)],
         unearned=[fault for final in last.values() for fault in _unearned(final, told.get(final.id, ()))],
         repeated=[id for id, lines in told.items() if len({line.fence for line in lines}) > 1],
     )
@@ -98,16 +99,23 @@ def _overlapped(id: str, lines: Sequence[Mark], killed: Collection[int]) -> Iter
             open_.pop(line.fence, None)
             continue
         for other in open_.values():
-            if other.pid not in killed:
+            if other.pid not in killed and not _belated(line, lines, killed):
                 yield f"{id}: fence {line.fence} began while process {other.pid} worked under fence {other.fence}"
         open_[line.fence] = line
 
 
-def _regressed(id: str, lines: Sequence[Mark]) -> Iterable[str]:
-    starts = [line for line in lines if line.what == "began"]
+def _regressed(id: str, lines: Sequence[Mark], killed: Collection[int]) -> Iterable[str]:
+    starts = [line for line in lines if line.what == "began" and not _belated(line, lines, killed)]
     for before, after in itertools.pairwise(starts):
         if after.fence <= before.fence or after.run < before.run:
             yield f"{id}: ({before.run}, {before.fence}) was followed by ({after.run}, {after.fence})"
+
+
+def _belated(line: Mark, lines: Sequence[Mark], killed: Collection[int]) -> bool:
+    """Whether a frozen process began what it had claimed when another process had begun it, too."""
+    return line.pid in killed and any(
+        each.what == "began" and each.at < line.at and each.fence > line.fence and each.pid != line.pid for each in lines
+    )
 
 
 def _unearned(final: Final, lines: Sequence[Mark]) -> Iterable[str]:

@@ -41,6 +41,14 @@ def test_a_process_that_was_frozen_may_end_its_handler_late():
     assert judge(["a"], marks, [end(fence=2)], killed={10}).faults == {}
 
 
+@pytest.mark.parametrize("over", [True, False], ids=["over elsewhere", "under way elsewhere"])
+def test_a_process_that_was_frozen_may_begin_late_what_it_had_claimed(over: bool):
+    elsewhere = [line("began", 2, pid=11, at=1), line("ended", 2, pid=11, at=2 if over else 5)]
+    marks = [*elsewhere, line("began", at=3), line("left", at=4)]
+    assert judge(["a"], marks, [end(fence=2)], killed={10}).faults == {}
+    assert judge(["a"], marks, [end(fence=2)], killed=()).faults
+
+
 def test_a_job_that_was_handed_back_may_begin_again():
     marks = [line("began", at=1), line("left", at=2), line("began", 2, at=3), line("ended", 2, at=4)]
     assert judge(["a"], marks, [end(fence=2)], killed=()).faults == {}
