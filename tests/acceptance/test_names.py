@@ -107,10 +107,12 @@ class Shop:
             yield made
 
     async def settled(self, caller: Client) -> dict[str, int]:
-        """Wait until one instance serves and another one stands by; return what the one says of itself."""
+        """Wait until one instance serves and another one stands by, and the other service answers, too; return what the one says
+        of itself."""
         deadline = time.monotonic() + 20
         while True:
             with contextlib.suppress(errors.CallboardError, KeyError):
+                await caller.call("cache", "where")
                 found = await caller.call("billing@acme", "balance")
                 pids = set(self.machine.pids("service").values())
                 hosts = {
