@@ -270,7 +270,7 @@ class Peers(lifecycle.Lifecycle):
             self._open[peer] = new
             if old is not None:
                 old.leave("another connection stays")
-                if not new.dialled_here and not self._crossed(old, new):  # It has lost the old one, which is not known here yet.
+                if not self._crossed(old, new):  # One side has lost the old one. Both tell, so that both begin anew.
                     self._tell_gone(peer)
         else:
             new.leave("another connection stays")
