@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -26,8 +27,20 @@ Limits = limits.Limits
 MOST_TIMEOUT_SECONDS: Final = 86_400.0
 STOP_SECONDS: Final = 5.0
 """How long `stop` waits for handlers that were cancelled."""
+SINCE: Final = "peers.since"
+"""Topic of the first notice on each connection: the number of the sender's acquaintance with the other node."""
 
 log = structlog.get_logger()
+
+
+class Acquaintance:
+    """From the first connection to a node until none is left. Either side may find it over before the other one does."""
+
+    def __init__(self, mine: int) -> None:
+        self.mine = mine
+        """Its number here: a higher one each time."""
+        self.theirs = 0
+        """Its number there; 0 until it was heard."""
 
 
 class Peers(lifecycle.Lifecycle):
@@ -66,6 +79,8 @@ class Peers(lifecycle.Lifecycle):
         """By incarnation: on which requests begin."""
         self._all: dict[connection.Connection, None] = {}
         """In the order of their beginning: simulations replay."""
+        self._acquainted: dict[str, Acquaintance] = {}
+        self._acquaintances = itertools.count(1)
         self._dials = dials.Dials(self._dial, chance)
         self._heard: dict[str, list[Callable[[str, bytes], None]]] = {}
         self._told: list[Callable[[str], None]] = []
@@ -146,8 +161,8 @@ class Peers(lifecycle.Lifecycle):
         return lambda: listeners.remove(heard) if heard in listeners else None
 
     def on_gone(self, told: Callable[[str], None]) -> Callable[[], None]:
-        """Call `told(incarnation)` when the last connection to a node has ended, also when it comes with a new one, having lost
-        that; return what ends the calls."""
+        """Call `told(incarnation)` when the last connection to a node has ended, here or there: what was said to it, or to this
+        node, may be lost, and both sides are told. Return what ends the calls."""
         self._told.append(told)
         return lambda: self._told.remove(told) if told in self._told else None
 
@@ -266,12 +281,14 @@ class Peers(lifecycle.Lifecycle):
         peer = new.peer.incarnation
         old = self._open.get(peer)
         self._dials.alive(peer)
+        acquaintance = self._acquainted.get(peer)
+        if acquaintance is None:
+            acquaintance = self._acquainted[peer] = Acquaintance(next(self._acquaintances))
+        new.notify(SINCE, acquaintance.mine.to_bytes(8))
         if old is None or self._stays(old, new) is new:
             self._open[peer] = new
             if old is not None:
                 old.leave("another connection stays")
-                if not self._crossed(old, new):  # One side has lost the old one. Both tell, so that both begin anew.
-                    self._tell_gone(peer)
         else:
             new.leave("another connection stays")
 
@@ -280,7 +297,10 @@ class Peers(lifecycle.Lifecycle):
             del self._open[each.peer.incarnation]
 
     def noticed(self, sender: connection.Connection, notice: frames.Notice) -> None:
-        self._hear(sender.peer.incarnation, notice.topic, notice.body)
+        if notice.topic == SINCE:
+            self._compare(sender, int.from_bytes(notice.body))
+        else:
+            self._hear(sender.peer.incarnation, notice.topic, notice.body)
 
     def gone(self, each: connection.Connection, why: str) -> None:
         self._all.pop(each, None)
@@ -292,9 +312,27 @@ class Peers(lifecycle.Lifecycle):
         for task in each.answering.stop():
             self._ending[task] = None
             task.add_done_callback(self._ending.pop)
-        if not any(other.peer.incarnation == each.peer.incarnation for other in self._all):
+        if not self._others(each):
             log.debug("a connection ended", node=each.peer.incarnation, why=why)
+            self._acquainted.pop(each.peer.incarnation, None)
             self._tell_gone(each.peer.incarnation)
+
+    def _compare(self, sender: connection.Connection, number: int) -> None:
+        """Hear as which acquaintance the other side counts a connection: where that is another one than on those before, they
+        are over there, though nothing was noticed here."""
+        acquaintance = self._acquainted[sender.peer.incarnation]
+        before, acquaintance.theirs = acquaintance.theirs, max(number, acquaintance.theirs)
+        if before in (0, number):
+            return
+        for each in self._others(sender) if number > before else [sender]:
+            each.close("the other side has lost it")
+        if sender.usable:
+            self._open[sender.peer.incarnation] = sender
+        self._tell_gone(sender.peer.incarnation)
+
+    def _others(self, one: connection.Connection) -> list[connection.Connection]:
+        """Return the other connections to the same node."""
+        return [each for each in self._all if each is not one and each.peer.incarnation == one.peer.incarnation]
 
     def _tell_gone(self, incarnation: str) -> None:
         for told in tuple(self._told):
@@ -309,15 +347,11 @@ class Peers(lifecycle.Lifecycle):
 
         When both dialled at the same time, that of the lower incarnation; else the new one: whoever dials has no other.
         """
-        if self._crossed(old, new):
+        together = new.established_at - old.established_at <= self.limits.dial_seconds
+        if together and old.dialled_here != new.dialled_here:
             mine = self.identity.incarnation < new.peer.incarnation
             return old if old.dialled_here == mine else new
         return new
-
-    def _crossed(self, old: connection.Connection, new: connection.Connection) -> bool:
-        """Tell whether both sides dialled at the same time."""
-        together = new.established_at - old.established_at <= self.limits.dial_seconds
-        return together and old.dialled_here != new.dialled_here
 
 
 def _call(told: Callable[..., None], *said: Any) -> None:

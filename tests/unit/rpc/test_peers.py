@@ -203,6 +203,74 @@ async def test_a_node_that_comes_with_a_new_connection_has_lost_the_old_one(node
     assert gone == [two.incarnation]
 
 
+class Held:
+    """A network on which what comes over the links that were dialled waits until it is let through."""
+
+    def __init__(self):
+        self._sockets = sockets.Sockets()
+        self.waiting = []
+
+    def listen(self, *how):
+        return self._sockets.listen(*how)
+
+    def dial(self, address, receiver):
+        return self._sockets.dial(address, HeldReceiver(receiver, self.waiting))
+
+    def let_through(self):
+        while self.waiting:
+            self.waiting.pop(0)()
+
+
+class HeldReceiver:
+    def __init__(self, receiver, waiting):
+        self._receiver, self._waiting = receiver, waiting
+
+    def received(self, message):
+        self._waiting.append(lambda: self._receiver.received(message))
+
+    def __getattr__(self, name):
+        return getattr(self._receiver, name)
+
+
+async def test_of_two_that_dial_each_other_both_are_told_of_an_end_that_one_has_seen(nodes):
+    """One hears that the old connection ends just before the new one has begun there: for the other one there is no gap."""
+    held = Held()
+    low, high = await nodes.start(Service(echo=echo), net=held), await nodes.start(Service(echo=echo))
+    gone = {low: [], high: []}
+    for each, told in gone.items():
+        each.peers.on_gone(told.append)
+    asked = asyncio.ensure_future(low.ask(high))
+    await until(lambda: held.waiting)
+    await high.ask(low)
+    held.let_through()  # The challenge. The welcome waits.
+    await until(lambda: gone[low])
+    assert gone == {low: [high.incarnation], high: []}
+    while not asked.done():
+        held.let_through()
+        await asyncio.sleep(0)
+    assert asked.result() == b"\x80"
+    await until(lambda: gone[high])
+    assert gone == {low: [high.incarnation], high: [low.incarnation]}
+    assert len(low.peers._all) == len(high.peers._all) == 1
+
+
+async def test_what_the_other_side_has_lost_is_not_used_any_more(nodes):
+    """Also where both seem to have dialled at once, and the lost one would have stayed: the first new dial is in vain then."""
+    one, two = await nodes.start(Service(echo=echo)), await nodes.start(Service(echo=echo))
+    gone = []
+    one.peers.on_gone(gone.append)
+    await one.ask(two)
+    (lost,) = one.peers._all
+    (there,) = two.peers._all
+    two.peers.gone(there, "nothing was heard of it")
+    with pytest.raises(errors.Unreachable, match="closed the connection at once"):
+        await two.ask(one)
+    await until(lambda: gone)
+    assert lost not in one.peers._all
+    assert await two.ask(one) == b"\x80"
+    assert await one.ask(two) == b"\x80"
+
+
 async def test_requests_on_a_connection_that_breaks_end_with_connection_lost(nodes):
     hanging = Hanging()
     one, two = await nodes.start(), await nodes.start(Service(hang=hanging))
