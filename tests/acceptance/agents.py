@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from callboard.kit import ports
 from callboard.node import agent, layout, processes
 
 RUN = """
@@ -55,6 +55,8 @@ def leave_a_thread(seconds: float) -> None:
 other = Callboard("other")
 """
 DEADLINE_SECONDS = 20.0
+GATEWAYS = 2
+"""The most of one machine."""
 
 
 class Machine:
@@ -63,7 +65,7 @@ class Machine:
     def __init__(self, directory: Path) -> None:
         self.data = directory / "data"
         self.home = directory
-        self.port = _free_port()
+        self.port = ports.free(GATEWAYS)[0]
         self.place = layout.Layout(self.data)
         (directory / "site.py").write_text("")
         (directory / "own.py").write_text(APP)
@@ -162,10 +164,3 @@ class Machine:
 def stop(machine: Machine, grace_seconds: float = 5.0) -> Any:
     """What `callboard down` does."""
     return agent.stop(machine.data, grace_seconds)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

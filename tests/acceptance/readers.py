@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from callboard.databases import sockets
+from callboard.kit import ports
 from callboard.testing.engines import galera, ground, haproxy, mariadb, postgresql, servers
 
 HOWTO = Path(__file__).parents[2] / "docs/howto/engines"
@@ -57,7 +58,7 @@ class Reader:
         self._state = directory / "environment"
         self._state.write_text("")
         self._places = {"": {}, **places}
-        (port,) = servers.free_ports(1)
+        (port,) = ports.free()
         self._names = {place: {str(GATEWAY): str(port), **names} for place in self._places}
         self._programs = {place: directory / f"bin-{place}" for place in self._places}
         for place, units in self._places.items():
@@ -140,7 +141,7 @@ class FreshMariaDb:
         here = self._ground.directory
         self._account = ground.account(mariadb.ACCOUNT)
         self._etc = _copied(Path("/etc/mysql"), here / "etc-mysql")
-        (port,) = servers.free_ports(1)
+        (port,) = ports.free()
         self._data = here / "data"
         self._data.mkdir(mode=0o700)
         if self._account:
@@ -220,7 +221,7 @@ class FreshHaProxy:
     def __init__(self, port: str = "3307", word: bytes = b"") -> None:
         self._ground = ground.Ground()
         here = self._ground.directory
-        (self._port,) = servers.free_ports(1)
+        (self._port,) = ports.free()
         self._word = word
         self.names = {"/etc/haproxy": str(here), port: str(self._port)}
         self._server = servers.Server(here, "haproxy", [servers.found("haproxy"), "-f", f"{here}/haproxy.cfg", "-db"])
@@ -261,7 +262,7 @@ class FreshPostgreSql:
         (self._data / "conf.d").mkdir()
         if self._account:
             shutil.chown(self._data / "conf.d", self._account)
-        (self.port,) = servers.free_ports(1)
+        (self.port,) = ports.free()
         where = ("-c", f"port={self.port}", "-c", f"unix_socket_directories={self._data}")
         command = [postgresql._found("postgres"), "-D", str(self._data), *where, "-c", "dynamic_shared_memory_type=mmap"]
         self._server = servers.Server(here, "postgresql", command, account=self._account)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from callboard.kit import ports
 from callboard.testing.engines import ground, servers, zookeeper
 
 ACCOUNT = "zookeeper"
@@ -87,9 +88,9 @@ class Machines:
 
     def __init__(self) -> None:
         self._ground = ground.Ground()
-        ports = servers.free_ports(3 * len(_PORTS))
+        free = ports.free(3 * len(_PORTS))
         size = len(_PORTS)
-        self.servers = [FreshZooKeeper(self._ground.directory / f"zk{n}", n, ports[size * (n - 1) : size * n]) for n in (1, 2, 3)]
+        self.servers = [FreshZooKeeper(self._ground.directory / f"zk{n}", n, free[size * (n - 1) : size * n]) for n in (1, 2, 3)]
         self.names: dict[str, str] = {}
         for each in self.servers:
             each.others = self.servers

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from callboard.cli.demo import deployment
+from callboard.kit import ports
 
 CALLBOARD = (sys.executable, "-m", "callboard.cli")
 SECONDS = 40
@@ -61,7 +61,7 @@ def one_line(code: int, out: str, said: str, wanted: int, word: str, mend: Seque
 
 
 def up(cwd: Path, url: str) -> list[str]:
-    port = str(deployment._free_ports(1))
+    port = str(ports.free()[0])
     return ["up", "--data", str(cwd / "data"), "--port", port, "--workers", "1", "--store", url]
 
 

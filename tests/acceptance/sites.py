@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from callboard.cli.demo import deployment
+from callboard.kit import ports
 
 CALLBOARD = (sys.executable, "-m", "callboard.cli")
 SECONDS = 40.0
@@ -36,7 +37,7 @@ class Site:
         """`file` is what `cluster.toml` says after `HEAD`, with `{port}` to be filled in."""
         self.directory = directory
         self._file = HEAD + file
-        self._given = {"store": store, "coordination": coordination, "port": str(deployment._free_ports(1))}
+        self._given = {"store": store, "coordination": coordination, "port": str(ports.free()[0])}
         self._agents: list[subprocess.Popen[str]] = []
         (directory / "shop.py").write_text(app)
         self.write(1)

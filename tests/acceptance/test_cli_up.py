@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from callboard.cli.demo import deployment
+from callboard.kit import ports
 from callboard.node import layout
 
 CALLBOARD = (sys.executable, "-m", "callboard.cli")
@@ -41,7 +42,7 @@ def nothing_is_left(tmp_path):
 
 @pytest.fixture
 def port():
-    return deployment._free_ports(1)
+    return ports.free()[0]
 
 
 def environment():

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from callboard.cli.demo import deployment
 from callboard.jobs import engines
+from callboard.kit import ports
 from callboard.testing.engines import mariadb as mariadbs
 from callboard.testing.engines import postgresql as postgresqls
 from tests.acceptance import shells
@@ -136,7 +136,7 @@ def test_mariadb_of_another_character_set(tmp_path: Path, mariadb: mariadbs.Mari
     mariadb.sql(f"ALTER DATABASE {mariadb_database.rpartition('/')[2]} CHARACTER SET latin1 COLLATE latin1_swedish_ci")
     text = "Žluťoučký 猫 🐈"
     (tmp_path / "letters.py").write_text(shells.APP)
-    port = deployment._free_ports(1)
+    port = ports.free()[0]
     started = shells.run(tmp_path, "up", "letters:app", "--port", port, "--workers", 1, "--store", mariadb_database, "--detach")
     assert started.returncode == 0, started.stderr
     try:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from callboard.cli.demo import deployment
 from callboard.jobs import engines
+from callboard.kit import ports
 from callboard.testing.engines import zookeeper as zookeepers
 from tests.acceptance import shells
 
@@ -32,7 +32,7 @@ def url(zookeeper: zookeepers.Ensemble) -> str:
 
 def test_jobs_are_submitted_and_run(tmp_path: Path, url: str):
     (tmp_path / "letters.py").write_text(shells.APP)
-    port = deployment._free_ports(1)
+    port = ports.free()[0]
     started = shells.run(tmp_path, "up", "letters:app", "--port", port, "--workers", 1, "--store", url, "--detach")
     assert started.returncode == 0, started.stderr
     try:

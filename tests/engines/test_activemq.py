@@ -14,9 +14,9 @@ import pytest
 from callboard import brokers, errors
 from callboard.brokers import address, link
 from callboard.cli import program
+from callboard.kit import ports
 from callboard.rpc import certs
 from callboard.testing.engines import activemq as activemqs
-from callboard.testing.engines import servers
 
 pytestmark = pytest.mark.xdist_group("activemq")
 
@@ -188,7 +188,7 @@ async def test_a_frozen_broker_is_noticed_within_seconds(activemq, eventually, r
 
 
 async def test_the_second_host_takes_over(activemq, eventually):
-    (nobody,) = servers.free_ports(1)
+    (nobody,) = ports.free()
     given = address.parsed(activemq.url().replace("@", f"@127.0.0.1:{nobody},"))
     made = link.Link(given, told := Told())
     await made.open()
@@ -284,7 +284,7 @@ async def test_a_full_store_is_told_by_name_and_nothing_breaks(guarded):
 
 
 async def test_check_says_what_it_found(activemq):
-    (nobody,) = servers.free_ports(1)
+    (nobody,) = ports.free()
     found = await brokers.check(activemq.url())
     assert [level for level, _, _ in found] == ["fit", "fit"] and "ActiveMQ 5" in found[1][1]
     beside = await brokers.check(f"{activemq.url()},127.0.0.1:{nobody}")
@@ -315,7 +315,7 @@ def test_a_job_is_submitted_through_the_broker(activemq, capsys, monkeypatch):
 
 
 def test_commands_say_in_a_line_what_is_wrong_with_a_broker(activemq, capsys):
-    (nobody,) = servers.free_ports(1)
+    (nobody,) = ports.free()
     wrong = activemq.url().replace(activemqs.PASSWORD, "wrong-pass")
     for tokens, code, said in (
         (["submit", "a.b", "--via", f"activemq://127.0.0.1:{nobody}"], 5, "out of reach"),

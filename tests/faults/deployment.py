@@ -11,9 +11,7 @@ import contextlib
 import itertools
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +24,7 @@ import msgspec
 from callboard.client import Client
 from callboard.http import shapes
 from callboard.jobs import model
+from callboard.kit import ports
 from callboard.node import layout, processes
 from tests.faults import history
 from tests.faults.book import Book
@@ -74,7 +73,7 @@ class Deployment:
         self.data = data
         self.store = store
         self.eventually = eventually
-        self.port = _free_ports(2)
+        self.port = ports.free(2)[0]
         self.gate = notes / "gate"
         """Handlers named `hold…` run until this file exists."""
         self.book = Book(notes / "ledger")
@@ -202,6 +201,11 @@ class Deployment:
         at = boot()
         os.kill(pid, number)
         return at
+
+    def dead(self, pid: int) -> bool:
+        """Whether a process writes nothing more."""
+        found = processes.status(pid)
+        return found is None or found.state == "Z"
 
     def kill_all(self) -> int:
         """Kill the agent and all nodes, as when a machine loses its power; return CLOCK_BOOTTIME just before."""
@@ -381,13 +385,3 @@ async def _each(read: Callable[[str], Awaitable[shapes.JobDetail]], ids: Iterabl
             return await read(id)
 
     return list(await asyncio.gather(*map(one, ids)))
-
-
-def _free_ports(count: int) -> int:
-    """Return the first of some ports in a row on which nobody listens, outside of what the system gives to clients."""
-    while True:
-        first = random.randrange(10_000, 30_000)
-        with contextlib.ExitStack() as open_, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                open_.enter_context(contextlib.closing(socket.socket())).bind(("127.0.0.1", port))
-            return first

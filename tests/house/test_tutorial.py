@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from callboard.kit import ports
 
 PAGES = Path(__file__).parents[2] / "docs/tutorial"
 LEFT_OUT = re.compile(r"pip install|pause=|\b(ID|PID)\b|curl")
@@ -33,7 +34,7 @@ class Shell:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port = _free_port()
+        self.port = ports.free()[0]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CALLBOARD")}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.environment = {**kept, "PATH": path, "CALLBOARD_GATEWAY_PORT": str(self.port)}
@@ -73,9 +74,3 @@ def test_the_tutorial_works_as_it_is_written(shell: Shell, page: str) -> None:
 def _pattern(shown: str) -> str:
     """What is said somewhere where the page shows this: `…` stands for anything."""
     return re.escape(shown.strip()).replace("…", "(?s:.*)")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -19,7 +19,7 @@ import uvicorn
 from uvicorn.protocols.http import httptools_impl
 
 from callboard import errors
-from callboard.kit import lifecycle
+from callboard.kit import lifecycle, ports
 
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection stays open; longer than clients keep theirs, so that they close first."""
@@ -197,8 +197,10 @@ def bind(host: str, port: int) -> socket.socket:
 def _unbound(host: str, port: int, error: Exception) -> errors.CallboardError:
     number = getattr(error, "errno", None)
     if number == errno.EADDRINUSE:
+        given = ports.clients()
+        theirs = f" outside of {given[0]} to {given[-1]}, which this machine gives to clients" if port in given else ""
         return errors.PortInUse(
-            f"port {port} of {host} is in use: stop the process that listens there, or choose another with --port", port=port
+            f"port {port} of {host} is in use: stop the process that has it, or choose another with --port{theirs}", port=port
         )
     if number in (errno.EACCES, errno.EPERM):
         return errors.StartupError(f"port {port} of {host} may not be used by this user: choose one over 1023", port=port)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 
 from callboard import errors
-from callboard.cli.bench import deployment, servers, servers_duties, servers_ground, servers_plot
+from callboard.cli.bench import servers, servers_duties, servers_ground, servers_plot
 from callboard.cluster import topology
 from callboard.settings import fields
 
@@ -30,13 +28,6 @@ def test_one_server_may_keep_everything_to_itself():
 def test_everything_that_may_hold_an_office_beside_gateways_can_be_left_out():
     counts = {name for name in fields() if name.startswith(("registry.", "controller.")) and name.endswith("count")}
     assert set(servers_duties.KINDS) == counts
-
-
-def test_ports_in_a_row_are_free():
-    first = deployment.free_ports(3)
-    for port in range(first, first + 3):
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", port))
 
 
 def test_a_plot_is_drawn_of_what_there_is(tmp_path):

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -20,6 +18,7 @@ import msgspec
 
 from callboard import errors
 from callboard.client import Client
+from callboard.kit import ports
 
 START_SECONDS = 30
 
@@ -57,7 +56,7 @@ async def deploy(
     store = store or f"sqlite://{data}/callboard.db"
     surroundings = {**os.environ, **(given or {}), "CALLBOARD_STORE_URL": store}
     command = [sys.executable, "-m", "callboard.cli", "up", "callboard.cli.bench.apps:app", "--data", str(data)]
-    command += ["--workers", str(workers), "--slots", str(slots), "--gateways", str(gateways), "--port", str(free_port())]
+    command += ["--workers", str(workers), "--slots", str(slots), "--gateways", str(gateways), "--port", str(ports.free()[0])]
     command += ["--services", str(services)]
     with (data / "up.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env=surroundings)
@@ -68,23 +67,6 @@ async def deploy(
             process.send_signal(signal.SIGTERM)
         await process.wait()
         shutil.rmtree(data, ignore_errors=True)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def free_ports(count: int) -> int:
-    """Return the first of so many ports in a row, below those of outgoing connections: they stay free between two starts."""
-    while True:
-        first = random.randrange(10_000, 20_000)
-        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                probes.enter_context(socket.socket()).bind(("", port))
-            return first
 
 
 async def _ready(process: asyncio.subprocess.Process, data: Path, store: str, nodes: int) -> Deployment:

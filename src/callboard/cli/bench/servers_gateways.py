@@ -19,8 +19,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from callboard import errors
-from callboard.cli.bench import deployment, samples, servers_ground
+from callboard.cli.bench import samples, servers_ground
 from callboard.client import Client
+from callboard.kit import ports
 
 GATEWAYS: Final = 3
 """Of each server."""
@@ -64,7 +65,7 @@ def _servers() -> Mapping[str, servers_ground.Settings]:
             "worker.count": 1,
             "service.count": 0,
             "gateway.count": GATEWAYS,
-            "gateway.port": deployment.free_ports(GATEWAYS),
+            "gateway.port": ports.free(GATEWAYS)[0],
         }
         for name in servers_ground.NAMES
     }

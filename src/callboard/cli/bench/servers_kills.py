@@ -17,8 +17,9 @@ from typing import Any, Final
 import msgspec
 
 from callboard import errors
-from callboard.cli.bench import deployment, samples, servers_ground
+from callboard.cli.bench import samples, servers_ground
 from callboard.client import Client
+from callboard.kit import ports
 
 SLOTS: Final = 4
 WORKERS: Final = 2
@@ -64,7 +65,7 @@ def _servers() -> Mapping[str, servers_ground.Settings]:
             "worker.queues": [ALL, name],
             "service.count": 0,
             "gateway.count": 1,
-            "gateway.port": deployment.free_port(),
+            "gateway.port": ports.free()[0],
         }
         for name in servers_ground.NAMES
     }

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,11 +19,10 @@ from typing import Any, Final
 import msgspec
 
 from callboard import client, errors
+from callboard.kit import ports
 from callboard.node import agent, layout, processes, shutdown
 
 STOP_SECONDS: Final = 5.0
-PORTS: Final = range(20_000, 32_000)
-"""Below the range from which the kernel takes ports for outgoing connections."""
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -67,7 +64,7 @@ def kill(node: Mapping[str, Any], number: signal.Signals) -> None:
 
 @contextlib.contextmanager
 def _agent(directory: Path, *, gateways: int, workers: int, slots: int, store: str | None) -> Iterator[subprocess.Popen[bytes]]:
-    numbers = {"gateways": gateways, "workers": workers, "slots": slots, "port": _free_ports(gateways)}
+    numbers = {"gateways": gateways, "workers": workers, "slots": slots, "port": ports.free(gateways)[0]}
     options = [f"--{name}={number}" for name, number in numbers.items()] + ([f"--store={store}"] if store else [])
     with open(directory / "agent.log", "wb") as log:
         process = subprocess.Popen(
@@ -107,17 +104,6 @@ def _environment() -> dict[str, str]:
     if "PYTHONPATH" in kept:
         kept["PYTHONPATH"] = os.pathsep.join(str(Path(part).absolute()) for part in kept["PYTHONPATH"].split(os.pathsep))
     return kept
-
-
-def _free_ports(count: int) -> int:
-    """Return the first of so many ports in a row on which nobody listens now."""
-    for _ in range(100):
-        first = random.choice(PORTS)
-        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                held.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-    raise errors.PortInUse(f"no {count} free ports in a row were found between {PORTS.start} and {PORTS.stop}")
 
 
 def _end_leftovers(directory: Path) -> list[int]:

@@ -24,6 +24,7 @@ from xml.sax import saxutils
 
 import msgspec
 
+from callboard.kit import ports
 from callboard.rpc import certs
 from callboard.testing.engines import ground, servers
 
@@ -91,7 +92,7 @@ class Broker(servers.Server, servers.Stood):
         here = self._ground.directory
         self.users = dict(users or {})
         self.tls = tls
-        self.stomp, self.http, self.mutual = servers.free_ports(3)
+        self.stomp, self.http, self.mutual = ports.free(3)
         keys = self._ground.template(f"activemq-keys-{ground.recipe(*_KEYTOOL, *_TRUST)}", _make_keys) if tls else None
         self.ca = keys / "ca.pem" if keys else None
         self.ours = certs.files(keys / _CLIENTS, _CLIENT) if keys else None

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from concurrent import futures
 from pathlib import Path
 
+from callboard.kit import ports
 from callboard.testing.engines import ground, mariadb, places, servers, trees
 
 PACKAGES = ("galera-4", "rsync")
@@ -141,8 +142,8 @@ class Cluster(servers.Stood):
         self._ground = ground.Ground()
         self._names = (f"{mariadb.USER}_{number}" for number in itertools.count(1))
         origin = _template(self._ground)
-        ports = servers.free_ports(_PORTS * size)
-        each = [ports[_PORTS * n : _PORTS * n + _PORTS] for n in range(size)]
+        free = ports.free(_PORTS * size)
+        each = [free[_PORTS * n : _PORTS * n + _PORTS] for n in range(size)]
         stand = list(itertools.zip_longest(each, hosts))
         peers = ",".join(f"{_address(host)}:{mine[1]}" for mine, host in stand)
         self.members: list[Member] = []
@@ -368,10 +369,10 @@ def _template(here: ground.Ground) -> Path:
 
 def _fill(here: ground.Ground, plain: Path, data: Path) -> None:
     subprocess.run(["cp", "-a", f"{plain}/.", str(data)], check=True)
-    ports = servers.free_ports(_PORTS)
+    free = ports.free(_PORTS)
     _write_state(data, _NOBODY, "-1", first=True)
     first = mariadb.Mysqld(
-        here.directory, "galera-template", data, ports[0], *_flags("", ports, _QUICK, _address(None)), "--wsrep-new-cluster"
+        here.directory, "galera-template", data, free[0], *_flags("", free, _QUICK, _address(None)), "--wsrep-new-cluster"
     )
     first.start()
     try:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from callboard.kit import ports
 from callboard.testing.engines import ground, servers
 
 PACKAGES = ("haproxy",)
@@ -40,7 +41,7 @@ class HaProxy(servers.Server, servers.Stood):
     def __init__(self, backends: Sequence[int], protocol: Protocol = "mysql") -> None:
         self._ground = ground.Ground()
         here = self._ground.directory
-        (self.port,) = servers.free_ports(1)
+        (self.port,) = ports.free()
         self._socket = here / "haproxy.sock"
         settings = here / "haproxy.cfg"
         settings.write_text(_settings(self._socket, self.port, backends, protocol))

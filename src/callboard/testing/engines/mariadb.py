@@ -20,6 +20,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+from callboard.kit import ports
 from callboard.testing.engines import ground, places, servers
 
 PACKAGES = ("mariadb-server",)
@@ -131,7 +132,7 @@ class MariaDb(Mysqld, servers.Stood):
     def __init__(self, *settings: str) -> None:
         self._ground = ground.Ground()
         data = self._ground.copied(template(self._ground), "mariadb")
-        super().__init__(self._ground.directory, "mariadb", data, servers.free_ports(1)[0], *settings)
+        super().__init__(self._ground.directory, "mariadb", data, ports.free()[0], *settings)
         self._names = (f"{USER}_{number}" for number in itertools.count(1))
         self._variables: list[tuple[str, ...]] = []
 
@@ -209,7 +210,7 @@ def _fill(here: ground.Ground, data: Path) -> None:
     made = subprocess.run(command, capture_output=True, text=True, **servers.surroundings(here.directory, account))
     if made.returncode != 0:
         raise RuntimeError(f"{made.stdout}{made.stderr}".strip())
-    server = Mysqld(here.directory, "template", data, servers.free_ports(1)[0])
+    server = Mysqld(here.directory, "template", data, ports.free()[0])
     server.start()
     try:
         wait_greeting(server)

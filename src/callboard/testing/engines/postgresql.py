@@ -21,6 +21,7 @@ import struct
 import subprocess
 from pathlib import Path
 
+from callboard.kit import ports
 from callboard.testing.engines import ground, servers
 
 PACKAGES = ("postgresql",)
@@ -65,7 +66,7 @@ class PostgreSql(servers.Server, servers.Stood):
         self._ground = ground.Ground()
         self._names = (f"{USER}_{number}" for number in itertools.count(1))
         self.data = self._ground.copied(_template(self._ground), "postgresql")
-        (self.port,) = servers.free_ports(1)
+        (self.port,) = ports.free()
         where = (f"port={self.port}", f"unix_socket_directories={self.data}")
         given = [part for setting in (*where, *_SETTINGS, *_quick_recovery(), *settings) for part in ("-c", setting)]
         command = [_found("postgres"), "-D", str(self.data), *given]

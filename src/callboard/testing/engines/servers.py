@@ -1,16 +1,14 @@
 """One server of a test: started in a session of its own, stopped, killed, frozen, with all that it started, by identity alone.
 
-Knows nothing of products. Also: free ports, and waiting until something is true.
+Knows nothing of products. Also: waiting until something is true.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -22,8 +20,6 @@ from callboard.node import processes
 from callboard.testing.engines import ground, trees
 
 T = TypeVar("T")
-_PORTS = range(20_000, 32_000)
-"""Below those that the kernel gives to outgoing connections: while a server is down, nobody takes its port."""
 
 
 class Server:
@@ -163,25 +159,6 @@ def found(name: str) -> str:
     if path is None:
         raise FileNotFoundError(f"there is no {name}")
     return path
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nobody listens at, found by binding them all at once."""
-    bound: list[socket.socket] = []
-    try:
-        for port in random.sample(_PORTS, len(_PORTS)):
-            tried = socket.socket()
-            bound.append(tried)
-            try:
-                tried.bind(("127.0.0.1", port))
-            except OSError:
-                bound.pop().close()
-            if len(bound) == count:
-                return [each.getsockname()[1] for each in bound]
-    finally:
-        for each in bound:
-            each.close()
-    raise RuntimeError(f"no {count} ports are free between {_PORTS.start} and {_PORTS.stop}")
 
 
 def wait_for(look: Callable[[], T | None], what: str, seconds: float) -> T:

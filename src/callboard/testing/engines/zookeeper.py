@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from callboard.kit import ports
 from callboard.rpc import certs
 from callboard.testing.engines import ground, places, servers
 
@@ -108,7 +109,7 @@ class Ensemble:
         without one of them nobody does anything. `tls`: each server has a second port, `tls_port`, for TLS; `mutual`: there it
         asks for a certificate, too. `hosts` are where its servers run, one each, instead of this machine."""
         self._ground = ground.Ground()
-        ports = servers.free_ports(4 * size)
+        free = ports.free(4 * size)
         here = self._ground.directory
         self.certificates = here / "certificates"
         """The authority of the cluster and what it signed: see `rpc.certs.files`."""
@@ -120,11 +121,11 @@ class Ensemble:
         if tls:
             lines += _tls(self.certificates, mutual)
         self.members = [
-            Member(here, n, port, host, options) for n, (port, host) in enumerate(itertools.zip_longest(ports[:size], hosts), 1)
+            Member(here, n, port, host, options) for n, (port, host) in enumerate(itertools.zip_longest(free[:size], hosts), 1)
         ]
-        ways = zip(self.members, ports[size : 2 * size], ports[2 * size : 3 * size], strict=True)
+        ways = zip(self.members, free[size : 2 * size], free[2 * size : 3 * size], strict=True)
         peers = [f"server.{n}={member.address}:{one}:{other}" for n, (member, one, other) in enumerate(ways, 1)]
-        for number, (member, port) in enumerate(zip(self.members, ports[3 * size :], strict=True), 1):
+        for number, (member, port) in enumerate(zip(self.members, free[3 * size :], strict=True), 1):
             member.tls_port = port if tls else 0
             data = here / f"data-{number}"
             data.mkdir()

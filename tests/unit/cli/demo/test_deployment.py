@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 
@@ -13,13 +12,6 @@ import pytest
 from callboard import errors
 from callboard.cli.demo import deployment
 from callboard.node import processes
-
-
-def test_free_ports_are_in_a_row_and_free():
-    first = deployment._free_ports(3)
-    for port in range(first, first + 3):
-        with socket.socket() as listening:
-            listening.bind(("127.0.0.1", port))
 
 
 def test_settings_of_the_caller_do_not_reach_it(monkeypatch, tmp_path):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import socket
 
 import pytest
 
@@ -48,14 +47,6 @@ def test_one_that_does_not_want_to_end_is_killed(tmp_path):
     servers.wait_for(lambda: deaf.said() == "ready", "it began", 5)
     deaf.stop(seconds=0.1)
     assert not deaf.running
-
-
-def test_free_ports_are_free_and_different():
-    ports = servers.free_ports(5)
-    assert len(set(ports)) == 5
-    for port in ports:
-        with socket.socket() as tried:
-            tried.bind(("127.0.0.1", port))
 
 
 def test_waiting_names_what_did_not_come():
