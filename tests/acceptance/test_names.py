@@ -64,7 +64,7 @@ async def ask(name: str, method: str) -> dict[str, int]:
     return await app.call(name, method)
 
 @app.job(attempts=1)
-async def keep_asking(seconds: float, epochs_wanted: int = 0) -> dict[str, float]:
+async def keep_asking(seconds: float, epochs_wanted: int = 0, answered: str = "") -> dict[str, float]:
     worst, asked, epochs = 0.0, 0, set()
     end = time.monotonic() + seconds
     while (began := time.monotonic()) < end or len(epochs) < epochs_wanted and began < end + 10:
@@ -72,6 +72,8 @@ async def keep_asking(seconds: float, epochs_wanted: int = 0) -> dict[str, float
         worst = max(worst, time.monotonic() - began)
         asked += 1
         epochs.add(found["epoch"])
+        if answered:
+            Path(answered).touch()
         await asyncio.sleep(0.002)
     return {"worst": worst, "asked": asked, "epochs": len(epochs)}
 """
@@ -235,12 +237,13 @@ async def test_one_whose_loop_hangs_is_deposed(shop: Shop, report: Report):
         report("loop of the active instance hangs, answered again after", 0.5 + taken)
 
 
-async def test_callers_go_on_without_gateways_and_registries(shop: Shop, eventually: Eventually, report: Report):
+async def test_callers_go_on_without_gateways_and_registries(shop: Shop, eventually: Eventually, report: Report, tmp_path: Path):
     """The gateway's node is the only registry; a worker's handler goes on calling, also while the active one dies."""
     async with shop.caller() as caller:
         before = await shop.settled(caller)
-        receipt = await caller.submit("shop.keep_asking", {"seconds": 1.5, "epochs_wanted": 2})
-        await eventually(lambda: running(caller, receipt.id))
+        answered = tmp_path / "answered"
+        receipt = await caller.submit("shop.keep_asking", {"seconds": 1.5, "epochs_wanted": 2, "answered": str(answered)})
+        await eventually(answered.exists)
         os.kill(shop.machine.pid("gateway"), signal.SIGKILL)
         os.kill(before["pid"], signal.SIGKILL)
         seen = (await caller.wait(receipt.id, 15)).result
@@ -275,13 +278,16 @@ async def test_nodes_start_without_coordination_and_join_once_it_is_there(late_s
         report("coordination is there, everything is as it should be after", time.monotonic() - began)
 
 
-async def test_registries_with_nodes_of_their_own_die_and_nobody_notices(late_shop: Shop, eventually: Eventually, report: Report):
+async def test_registries_with_nodes_of_their_own_die_and_nobody_notices(
+    late_shop: Shop, eventually: Eventually, report: Report, tmp_path: Path
+):
     machine = late_shop.machine
     late_shop.clear_the_way()
     async with late_shop.caller() as caller:
         await late_shop.settled(caller)
-        receipt = await caller.submit("shop.keep_asking", {"seconds": 1.5})
-        await eventually(lambda: running(caller, receipt.id))
+        answered = tmp_path / "answered"
+        receipt = await caller.submit("shop.keep_asking", {"seconds": 1.5, "answered": str(answered)})
+        await eventually(answered.exists)
         registries = machine.pids("registry")
         assert len(registries) == 2 and machine.pid("gateway") not in registries.values()
         os.kill(registries[0], signal.SIGKILL)
@@ -293,9 +299,3 @@ async def test_registries_with_nodes_of_their_own_die_and_nobody_notices(late_sh
         seen = (await caller.wait(receipt.id, 15)).result
         assert seen["epochs"] == 1 and seen["worst"] < LOADED
         report(f"registries killed one after the other, {seen['asked']} calls, the longest", seen["worst"])
-
-
-async def running(caller: Client, id: str) -> bool:
-    job = await caller.get(id)
-    assert job.state in ("available", "running"), job
-    return job.state == "running"

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
+from callboard import errors
 from callboard.client import Client
 from callboard.cluster import view as views
 from callboard.names import model
@@ -62,15 +63,32 @@ async def gateways(machine: Machine) -> AsyncIterator[Client]:
 class Watch:
     """One watcher: `until` returns the changes that come until a fresh view is as wanted; the first is what there was."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, machine: Machine, client: Client) -> None:
+        self._machine = machine
         self._changes = client.watch_view()
 
     async def until(self, wanted: Callable[[views.View], object]) -> list[views.Change]:
-        found = []
-        async with asyncio.timeout(SECONDS):
-            while not found or found[-1].view.stale or not wanted(found[-1].view):
-                found.append(await anext(self._changes))
-        return found
+        found: list[views.Change] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SECONDS):
+                while not found or found[-1].view.stale or not wanted(found[-1].view):
+                    found.append(await anext(self._changes))
+                return found
+        pytest.fail(f"seen: {found}\n\nnow: {await present(self._machine)}\n\n{self._machine.log()}")
+
+
+async def present(machine: Machine) -> list[str]:
+    """Return what each gateway says that there is."""
+    local = layout.read_local(machine.place.local)
+    assert local is not None
+    said = []
+    for url in local.urls:
+        async with Client([url], local.key, timeout=2) as asked:
+            try:
+                said.append(f"{url}: {await asked.view()}")
+            except errors.CallboardError as error:
+                said.append(f"{url}: {error}")
+    return said
 
 
 def whole(view: views.View) -> bool:
@@ -79,7 +97,7 @@ def whole(view: views.View) -> bool:
 
 async def test_handlers_see_the_cluster(machine: Machine) -> None:
     async with gateways(machine) as client:
-        now = (await Watch(client).until(whole))[-1].view
+        now = (await Watch(machine, client).until(whole))[-1].view
         workers = [node.incarnation for node in now.available("worker")]
         receipt = await client.submit("eyes.others")
         assert await client.result(receipt.id, SECONDS) == workers
@@ -91,7 +109,7 @@ async def test_handlers_see_the_cluster(machine: Machine) -> None:
 
 async def test_a_worker_leaves_and_another_comes(machine: Machine) -> None:
     async with gateways(machine) as client:
-        watch = Watch(client)
+        watch = Watch(machine, client)
         before = (await watch.until(whole))[-1].view
         gone = {node.incarnation for node in before.available("worker")}
         os.kill(machine.pid("worker"), signal.SIGKILL)
@@ -104,7 +122,7 @@ async def test_a_worker_leaves_and_another_comes(machine: Machine) -> None:
 
 async def test_a_worker_that_is_to_end_takes_no_work_and_is_still_there(machine: Machine) -> None:
     async with gateways(machine) as client:
-        watch = Watch(client)
+        watch = Watch(machine, client)
         await watch.until(whole)
         naps = await client.submit_many(client.job("eyes.nap", {"seconds": 3.0}) for _ in range(32))
         async with asyncio.timeout(SECONDS):
@@ -120,7 +138,7 @@ async def test_a_worker_that_is_to_end_takes_no_work_and_is_still_there(machine:
 
 async def test_the_holder_is_killed_and_the_next_one_tells_under_a_higher_epoch(machine: Machine) -> None:
     async with gateways(machine) as client:
-        watch = Watch(client)
+        watch = Watch(machine, client)
         before = (await watch.until(whole))[-1].view
         held = before.holder(model.SITE_CONTROLLER)
         assert held is not None and held.epoch == before.version.epoch

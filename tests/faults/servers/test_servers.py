@@ -72,9 +72,9 @@ async def test_a_process_is_killed(cluster: Cluster, role: str, jobs: int, measu
     server, node = await victim(cluster, role)
     async with clients.at(cluster) as seen:
         await work(server, seen, jobs)
-        lost = cluster.book.held_by(node.pid)
         at = server.kill(node.pid)
-        if lost:
+        await server.eventually(lambda: server.dead(node.pid))
+        if lost := cluster.book.held_by(node.pid):  # Read now: what ended just before its death runs nowhere again.
             await server.eventually(lambda: cluster.book.elsewhere(lost, node.pid).keys() >= lost, PATIENCE_SECONDS)
             again = max(cluster.book.elsewhere(lost, node.pid).values())
             measured("worker killed to its jobs run elsewhere", (again - at) / 1e9, BUSY_SECONDS)
