@@ -310,7 +310,7 @@ class TestServersThatStop:
         server.cont()
         began = time.monotonic()
         wait_until(lambda: answers(lambda: put(on, 2)))
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 3
         assert ids(on) == [2]
 
     def test_a_frozen_server_does_not_hold_up_reading(self, server, url, opened):
