@@ -14,6 +14,8 @@ LONG_SEEDS = 4000
 BLOCK = 50
 LONG_BLOCK = 200
 FAULTS_SHOWN = 60
+FOUND_BY = {"late_registries_accuse": 82}
+"""The seed that found a variant last time, where that is none of the first: it is tried first, with those after it."""
 
 
 def blocks(long: bool) -> list[range]:
@@ -50,7 +52,9 @@ def test_the_rules_hold_in_thousands_of_seeds(seeds):
 
 @pytest.mark.parametrize("variant", sorted(variants.VARIANTS))
 def test_a_variant_with_a_rule_removed_is_caught(variant):
-    assert player.play(range(SEEDS), variant, until_caught=True)[-1].violations, f"none of {SEEDS} seeds finds it"
+    first = FOUND_BY.get(variant, 0)
+    tries = (player.play(each, variant, until_caught=True) for each in (range(first, SEEDS), range(first)) if each)
+    assert any(played[-1].violations for played in tries), f"none of {SEEDS} seeds finds it"
 
 
 def test_a_seed_replays():
