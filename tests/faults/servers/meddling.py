@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Final
@@ -56,8 +57,8 @@ async def slow(host: places.Host, here: str, targets: Sequence[Target], seconds:
         for address, port in targets:
             proxy = await open_.enter_async_context(_late((address, port), here, seconds, came))
             to = ("-p", "tcp", "-d", address, "--dport", str(port), "-j", "DNAT", "--to-destination", f"{here}:{proxy}")
+            open_.callback(_break, host, address, port)  # At the end, when what is made anew goes straight there again.
             open_.enter_context(_rule(host, "nat", "OUTPUT", *to))
-            open_.callback(_break, host, here, proxy)
             _break(host, address, port)
         yield came
 
@@ -65,27 +66,39 @@ async def slow(host: places.Host, here: str, targets: Sequence[Target], seconds:
 @contextlib.asynccontextmanager
 async def _late(target: Target, here: str, seconds: float, came: list[str]) -> AsyncIterator[int]:
     """Listen on a port, and hand on what comes, both ways, so many seconds later. Gives the port."""
-    tasks: set[asyncio.Task[None]] = set()
+    loop = asyncio.get_running_loop()
+    serving: dict[socket.socket, asyncio.Task[None]] = {}
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        came.append(writer.get_extra_info("peername")[0])
-        with contextlib.suppress(OSError, asyncio.CancelledError), contextlib.closing(writer):
+    def accept() -> None:  # Not by `start_server`: that one may be half-way with a connection when all ends.
+        with contextlib.suppress(OSError):
+            client, (address, _) = listener.accept()
+            came.append(address)
+            client.setblocking(False)
+            serving[client] = asyncio.create_task(serve(client))
+
+    async def serve(client: socket.socket) -> None:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as ends:
+            reader, writer = await asyncio.open_connection(sock=client)
+            ends.callback(writer.transport.abort)
             theirs, there = await asyncio.open_connection(*target)
-            with contextlib.closing(there):
-                await asyncio.gather(_handed_on(reader, there, seconds), _handed_on(theirs, writer, seconds))
-        tasks.discard(task)
+            ends.callback(there.transport.abort)
+            await asyncio.gather(_handed_on(reader, there, seconds), _handed_on(theirs, writer, seconds))
+            for each in (there, writer):
+                each.close()
+                await each.wait_closed()
 
-    server = await asyncio.start_server(serve, here, 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    with socket.create_server((here, 0)) as listener:
+        listener.setblocking(False)
+        loop.add_reader(listener, accept)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            loop.remove_reader(listener)
+            for task in serving.values():
+                task.cancel()
+            await asyncio.gather(*serving.values(), return_exceptions=True)
+            for client in serving:
+                client.close()
 
 
 async def _handed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
