@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import stat
+import threading
 import time
 
 import pytest
@@ -208,6 +209,27 @@ async def test_two_sessions_of_one_engine(tmp_path, eventually):
     await eventually(lambda: told)
     await one.close()
     assert await two.entries("x") == [] and set(await two.sessions()) == {"node-b"}
+    await opened.close()
+
+
+async def test_a_session_that_begins_while_the_engine_looks_misses_nothing(tmp_path, eventually, monkeypatch):
+    opened = engine.LocalEngine(tmp_path, session_seconds=0.6)
+    one = await opened.session("node-a")
+    looking, gate, look = threading.Event(), threading.Event(), opened.book.look
+
+    def late():
+        looking.set()
+        gate.wait(10)
+        return look()
+
+    monkeypatch.setattr(opened.book, "look", late)
+    opened._stirred.set()
+    await eventually(looking.is_set)
+    two, told = await opened.session("node-b"), []
+    two.watch("x", lambda: told.append(True))
+    await one.apply([seam.Create("x/y", b"")])
+    gate.set()
+    await eventually(lambda: told)
     await opened.close()
 
 

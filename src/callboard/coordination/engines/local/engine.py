@@ -95,19 +95,19 @@ class LocalEngine:
                 ear.close()
 
     async def _glance(self, before: dict[str, object]) -> dict[str, object]:
-        begun = [(session, session.number) for session in self._sessions]
+        begun = {session: session.number for session in self._sessions}
         try:
             sight = await self.run(self.book.look)
         except (errors.DataUnusable, OSError) as error:
-            if any(session.state is seam.State.CONNECTED for session, _ in begun):
+            if any(session.state is seam.State.CONNECTED for session in begun):
                 log.warning("coordination out of reach", why=str(error))
-            for session, _ in begun:
+            for session in begun:
                 session.turn(seam.State.SUSPENDED)
             return before
         now = sight.folders()
         changed = {folder for folder in before.keys() | now.keys() if before.get(folder) != now.get(folder)}
-        for session, number in begun:
-            session.heard(number, sight, changed)
+        for session in tuple(self._sessions):  # Those that began meanwhile, too: nobody sees these changes a second time.
+            session.heard(begun.get(session, 0), sight, changed)
         return now
 
     async def _pause(self, seconds: float) -> bool:
@@ -192,7 +192,7 @@ class LocalSession:
         await self._engine.forget(self)
 
     def heard(self, number: int, sight: books.Sight, changed: Collection[str]) -> None:
-        """What the engine saw by a look that began when the session had `number`."""
+        """What the engine saw by a look that began when the session had `number`; 0: it had not begun."""
         if number == self.number and sight.sessions.get(self.name) != number:
             self._lose()
             return
