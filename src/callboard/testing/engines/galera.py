@@ -107,10 +107,20 @@ class Member(mariadb.Mysqld):
         state, number = saved.get("uuid", _NOBODY), saved.get("seqno", "-1")
         if int(number) >= 0 or state == _NOBODY:  # Nobody's: a transfer did not end, and what is there is not whole.
             return state, number
-        command = [*self._plain, "--wsrep-recover", "--skip-networking"]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=mariadb.START_SECONDS, **self.surroundings())
-        match = _POSITION.search(ran.stdout + ran.stderr)
+        match = _POSITION.search(self._recovery() or self._recovery(last=True))
         return (match[1], match[2]) if match else (state, "-1")
+
+    def _recovery(self, *, last: bool = False) -> str:
+        """Return what it says while it recovers its data; nothing if it hangs before it has said how far, TimeoutError the `last`
+        time. Seen once in some hundred."""
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "timeout": mariadb.START_SECONDS, **self.surroundings()}
+        try:
+            said: bytes = subprocess.run([*self._plain, "--wsrep-recover", "--skip-networking"], **how).stdout
+        except subprocess.TimeoutExpired as late:
+            said = late.stdout or b"" if _POSITION.search(str(late.stdout)) else b""
+            if last and not said:
+                raise TimeoutError(f"galera does not tell how far its data reaches: {late.stdout!r:.500}") from late
+        return said.decode(errors="replace")
 
     def forget(self) -> None:
         """Lose, while it does not run, what its data is worth: it starts with a transfer of the whole state."""
