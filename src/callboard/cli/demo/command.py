@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final, NoReturn
@@ -60,11 +60,30 @@ def _played(snapshot: files.Snapshot, shown: showing.Showing) -> tuple[account.A
     with deployment.running(gateways=GATEWAYS, workers=WORKERS, slots=SLOTS) as place:
         shown.say(f"started {GATEWAYS} gateways and {WORKERS} workers with {SLOTS} slots each: {' '.join(place.urls)}")
         paths = [file.path for file in snapshot.files]
-        story = asyncio.run(course.run(place, paths, WORKERS * SLOTS, shown))
+        story = _run(course.run(place, paths, WORKERS * SLOTS, shown))
     shown.say("stopped all of it; counting the same files directly")
     direct, changed = _counted(snapshot)
     kept = account.balance(story, snapshot.root, SLOTS, changed)
     return kept, account.faults(kept, story, direct, {"gateway": GATEWAYS, "worker": WORKERS})
+
+
+def _run(story: Coroutine[Any, Any, course.Story]) -> course.Story:
+    """Run it to its end, or until SIGTERM, which cancels it as asyncio has Ctrl-C do: what a handler raises wherever it finds
+    the loop, another task would end with and print. Raises KeyboardInterrupt."""
+
+    async def ended_by_a_signal() -> course.Story:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        signal.signal(signal.SIGTERM, lambda _number, _frame: loop.call_soon_threadsafe(task.cancel))
+        try:
+            return await story
+        finally:
+            signal.signal(signal.SIGTERM, _interrupted)
+
+    try:
+        return asyncio.run(ended_by_a_signal())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def _counted(snapshot: files.Snapshot) -> tuple[files.Totals, set[str]]:
