@@ -220,7 +220,7 @@ def _failure(address: addresses.Address, host: urls.Host, error: Exception, *, c
         if "CERTIFICATE" in str(error).upper() or "HANDSHAKE_FAILURE" in str(error).upper():
             return errors.BrokerRefused(f"{where} wants another certificate of ours ({_line(error)}): give &cert=FILE&key=FILE")
         return errors.BrokerRefused(f"{where} does not speak TLS ({_line(error)}): leave out tls=true, or name its TLS port")
-    if isinstance(error, ConnectionAbortedError) and address.tls and not connected:
+    if isinstance(error, ConnectionAbortedError | TimeoutError) and address.tls and not connected:  # Either deadline was first.
         return errors.BrokerUnavailable(f"{where} does not answer in TLS: is this port one with TLS, and does the broker live?")
     if isinstance(error, TimeoutError):
         how = "accepts connections but says nothing" if connected else "does not answer"
