@@ -20,6 +20,9 @@ from callboard.coordination.engines import ledger, watches
 T = TypeVar("T")
 BEATS: Final = 3
 """Heartbeats in the granted time: two may be lost."""
+TURNS: Final = 8
+"""Turns of the loop between the end of a session's time and its expiry: after a standstill of the process, the heartbeats that
+are due come in these."""
 
 
 class Link(Protocol):
@@ -48,7 +51,7 @@ class Life:
         self.granted_seconds = granted_seconds
         self.told = told
         self.deadline = 0.0
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.Handle | None = None
 
 
 class Site:
@@ -138,12 +141,24 @@ class Site:
 
     def _ring(self, life: Life) -> None:
         loop = asyncio.get_running_loop()
-        if self._serving and loop.time() >= life.deadline:
-            life.timer = None
-            self.end(life.name)
+        if self._overdue(life):
+            life.timer = loop.call_soon(self._expire, life, TURNS)
         else:
             again = life.deadline if self._serving else loop.time() + life.granted_seconds
             life.timer = loop.call_at(again, self._ring, life)
+
+    def _expire(self, life: Life, turns: int) -> None:
+        """End a session that is not heard of in so many turns of the loop."""
+        if not self._overdue(life):
+            self._ring(life)
+        elif turns:
+            life.timer = asyncio.get_running_loop().call_soon(self._expire, life, turns - 1)
+        else:
+            life.timer = None
+            self.end(life.name)
+
+    def _overdue(self, life: Life) -> bool:
+        return self._serving and asyncio.get_running_loop().time() >= life.deadline
 
 
 class MemoryEngine:
