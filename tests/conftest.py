@@ -1,6 +1,7 @@
 """What all tests share: a data directory, waiting with a deadline, private servers, and an honest account at the end of what
 was not run. With CALLBOARD_TEST_ALL_ENGINES=1, as CI has it, a run that lacks a server fails; so does a whole run that saw
-other promises kept than README's table shows."""
+other promises kept than README's table shows. Properties are tried with the same examples every time, or with new and more
+ones where HYPOTHESIS_PROFILE=long."""
 
 from __future__ import annotations
 
@@ -15,13 +16,20 @@ from typing import Protocol
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
+from callboard.kit import ports
 from callboard.testing.engines import activemq as activemqs
 from callboard.testing.engines import galera as galeras
 from callboard.testing.engines import mariadb as mariadbs
 from callboard.testing.engines import postgresql as postgresqls
 from callboard.testing.engines import zookeeper as zookeepers
 from tests.conformance import table
+
+CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("ci", derandomize=True, database=None, deadline=None, max_examples=100, suppress_health_check=CHECKS)
+settings.register_profile("long", print_blob=True, database=None, deadline=None, max_examples=3000, suppress_health_check=CHECKS)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 POLL_SECONDS = 0.01
 INSTALL = "make engines"
@@ -41,7 +49,8 @@ async def _eventually(condition: Callable[[], object], seconds: float = 10) -> N
             while not await _value(condition):
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
-        pytest.fail(f"not true after {seconds:g} s: {inspect.getsource(condition).strip()}")
+        if not await _value(condition):  # It may have come true while this process stood still.
+            pytest.fail(f"not true after {seconds:g} s: {inspect.getsource(condition).strip()}")
 
 
 async def _value(condition: Callable[[], object]) -> object:
@@ -165,6 +174,13 @@ def activemq(private_activemq: activemqs.Broker) -> Iterator[activemqs.Broker]:
     """An ActiveMQ broker that serves, with no queues. A test may do to it what it likes; after it it serves again."""
     private_activemq.mend()
     yield private_activemq
+
+
+def pytest_configure() -> None:
+    """Give each of several workers ports of its own."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    share = len(ports._FREE) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ports._FREE = ports._FREE[number * share :][:share]  # type: ignore[misc]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

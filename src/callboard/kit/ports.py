@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import socket
 from pathlib import Path
@@ -15,6 +16,8 @@ _FREE: Final = range(10_000, 32_000)
 """Below what Linux gives to clients unless it is told otherwise (32768 to 60999): what is free there stays so, also while a
 server that had it is started again."""
 _TRIES: Final = 1000
+_NEXT: Final = itertools.count(random.randrange(len(_FREE)))
+"""A process begins somewhere, and is given no port twice before all were: one may not be listened on yet, or again."""
 
 
 def clients() -> range:
@@ -29,7 +32,8 @@ def clients() -> range:
 def free(count: int = 1) -> range:
     """Return so many ports in a row on which nobody listens now. Raises PortInUse when there are none."""
     for _ in range(_TRIES):
-        first = random.choice(_FREE)
+        place, *_ = [next(_NEXT) for _ in range(count)]
+        first = _FREE[place % len(_FREE)]
         with contextlib.ExitStack() as held, contextlib.suppress(OSError):
             row = range(first, first + count)
             for port in row:

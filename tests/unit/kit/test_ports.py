@@ -34,3 +34,8 @@ def test_where_nothing_is_free_it_says_so(monkeypatch):
         monkeypatch.setattr(ports, "_FREE", range(taken.getsockname()[1], taken.getsockname()[1] + 1))
         with pytest.raises(errors.PortInUse, match="no 1 free ports"):
             ports.free()
+
+
+def test_no_port_is_given_twice():
+    given = [port for count in (1, 3, 2) * 20 for port in ports.free(count)]
+    assert len(given) == len(set(given))
