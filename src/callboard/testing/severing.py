@@ -29,21 +29,22 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self.cuts = 0
         """How many connections were broken at a word."""
-        self._word: tuple[bytes, bool, bool] | None = None
+        self._word: tuple[bytes, bool, bool, bool] | None = None
         self._times_left = 0
         self._pairs: set[_Pair] = set()
         self._lock = threading.Lock()
         self._silent = False
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def cut_at(self, word: bytes, *, answered: bool, silently: bool = False, time: int = 1) -> None:
+    def cut_at(self, word: bytes, *, answered: bool, silently: bool = False, last: bool = False, time: int = 1) -> None:
         """Break the next connection that says `word`, once; or the one that says it for the second time from now, or a later one.
 
         `answered`: the server has worked and answered, and the answer is kept from the client; otherwise it never hears the word.
         `silently`: the server is not told that the connection is gone, as when a network is cut.
+        `last`: from that moment on it is as after `silence`, so that nobody comes back by another connection.
         """
         with self._lock:
-            self._word, self._times_left = (word, answered, silently), time
+            self._word, self._times_left = (word, answered, silently, last), time
 
     def silence(self) -> None:
         """Hand nothing on any more, on old and new connections; all stay open."""
@@ -130,8 +131,9 @@ class Proxy:
             self._times_left -= 1
             if self._times_left:
                 return None
-            _, answered, silently = self._word
+            _, answered, silently, last = self._word
             self._word = None
+            self._silent = self._silent or last
             self.cuts += 1
             return answered, silently
 

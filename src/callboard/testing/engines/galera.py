@@ -200,8 +200,12 @@ class Cluster(servers.Stood):
 
     def bootstrap(self) -> Member:
         """Let the most advanced of the members that run go on, when the majority is gone; return it."""
-        running = [(member, member.status()) for member in self.members if member.running]
-        answering = [(int(status.get("wsrep_last_committed", -1)), member) for member, status in running if status]
+
+        def told() -> list[tuple[int, Member]]:
+            running = [(member, member.status()) for member in self.members if member.running]
+            return [(int(status.get("wsrep_last_committed", -1)), member) for member, status in running if status]
+
+        answering = servers.wait_for(told, "a member tells how far it is", _REFORM_SECONDS)
         _, best = max(answering, key=lambda each: each[0])
         best.bootstrap()
         servers.wait_for(best.primary, f"{best.name} goes on alone", _REFORM_SECONDS)

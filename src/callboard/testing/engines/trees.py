@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,12 +19,19 @@ from callboard.node import processes
 _SEGMENTS = Path("/proc/sysvipc/shm")
 _MAKER, _ATTACHED = 4, 6
 """Columns of a System V segment: the pid that made it, and how many hold it."""
+_PAUSE_SECONDS = 0.002
+"""Between looks whether all stand still."""
+_STILL = "TtZX"
+"""States of threads that are stopped, traced or dead."""
 
 
-def freeze(root: processes.Process) -> None:
-    """Stop all of it. The root first, so that it starts no others; then whatever is found, until nothing new is."""
-    for _ in _stopped(root):
-        pass
+def freeze(root: processes.Process, seconds: float = 5) -> None:
+    """Stop all of it. The root first, so that it starts no others; then whatever is found, until nothing new is. Wait until all
+    its threads stand still: a thread goes on until it hears of it, and one that waits for the disk for longer than that."""
+    told = list(_stopped(root))
+    deadline = time.monotonic() + seconds
+    while not all(map(_stands_still, told)) and time.monotonic() < deadline:
+        time.sleep(_PAUSE_SECONDS)
 
 
 def cont(root: processes.Process) -> None:
@@ -72,6 +80,16 @@ def members(root: processes.Process) -> list[processes.Process]:
         children = [other for other, (parent, session, _) in everybody.items() if parent == pid or session == root.pid]
         found.extend(sorted(set(children) - set(found)))
     return [processes.Process(pid, everybody[pid][2]) for pid in found[1:]]
+
+
+def _stands_still(process: processes.Process) -> bool:
+    """Whether none of its threads runs; so it is with one that has ended."""
+    try:
+        threads = os.listdir(f"/proc/{process.pid}/task")
+    except OSError:
+        return True
+    found = [processes.status(int(thread)) for thread in threads]
+    return all(status is None or status.state in _STILL for status in found)
 
 
 def _everybody() -> Iterator[tuple[int, tuple[int, int, int]]]:

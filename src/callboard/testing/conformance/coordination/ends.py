@@ -109,7 +109,7 @@ async def a_killed_process_is_gone_at_once(ground: Bench) -> None:
     equal(await paths(mine, "x"), [])
     dead = ground.now()
     await ground.until(lambda: told)
-    holds(told[0] < dead + 0.5, f"it was told after {told[0] - dead:.3f} s")
+    holds(told[0] < dead + 0.5 * mine.granted_seconds, f"it was told after {told[0] - dead:.3f} s")
 
 
 @promise_if(PROCESSES, SUDDEN)
