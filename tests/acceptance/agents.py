@@ -5,6 +5,7 @@ Used by the acceptance tests of the agent. Nodes are found by the sessions and r
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -43,6 +44,11 @@ async def nap(seconds: float = 0.0) -> int:
     await asyncio.sleep(seconds)
     return os.getpid()
 
+@app.job
+async def wait_for(path: str) -> None:
+    while not os.path.exists(path):
+        await asyncio.sleep(0.01)
+
 @app.job(attempts=1)
 async def block(seconds: float) -> int:
     time.sleep(seconds)  # The node's loop stands still.
@@ -54,7 +60,7 @@ def leave_a_thread(seconds: float) -> None:
 
 other = Callboard("other")
 """
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 40.0
 GATEWAYS = 2
 """The most of one machine."""
 
@@ -131,9 +137,14 @@ class Machine:
             if made.stdout is not None:
                 made.stdout.close()
         if self.data.is_dir():
-            for pid in self._running():
+            self.until(self._all_killed)
+
+    def _all_killed(self) -> bool:
+        running = self._running()
+        for pid in running:
+            with contextlib.suppress(ProcessLookupError):  # It ended by itself.
                 os.kill(pid, signal.SIGKILL)
-            self.until(lambda: not self._running())
+        return not running
 
     def _running(self) -> list[int]:
         mark = os.fsencode(self.place.nodes) + b"/"

@@ -66,19 +66,21 @@ def test_a_crash_at_every_start_is_a_failed_start(machine: Machine):
 
 def test_a_stopped_node_is_killed_and_its_jobs_run_elsewhere(machine: Machine):
     machine.up(agent__stopped_seconds=0.5)
-    key = submit(machine, "nap", seconds=0.8)
+    go = machine.home / "go"
+    key = submit(machine, "wait_for", path=str(go))
     before = machine.pid()
     machine.until(lambda: job(machine, key).state is model.State.RUNNING)
     os.kill(before, signal.SIGSTOP)
-    found = job(machine, key, 15)
+    go.touch()
+    found = job(machine, key, 30)
     assert (found.state, found.deaths, found.fence) == (model.State.COMPLETED, 1, 2)
     assert machine.gone(before) and "stopped for 0.5 s" in machine.log()
 
 
 def test_a_loop_that_a_handler_blocks_lives_until_it_stalls(machine: Machine):
-    machine.up(agent__silent_seconds=0.6, agent__stall_seconds=2.5)
+    machine.up(agent__silent_seconds=2, agent__stall_seconds=6)
     before = machine.pid()
-    found = job(machine, submit(machine, "block", seconds=1.5), 15)
+    found = job(machine, submit(machine, "block", seconds=3), 30)
     assert (found.state, found.deaths) == (model.State.COMPLETED, 0)
     assert machine.pid() == before
     key = submit(machine, "block", seconds=60)

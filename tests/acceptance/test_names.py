@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -78,7 +79,7 @@ async def keep_asking(seconds: float, epochs_wanted: int = 0, answered: str = ""
     return {"worst": worst, "asked": asked, "epochs": len(epochs)}
 """
 HAND_OVER_SECONDS = 0.3
-"""After the death of the active instance; the goal in the median, here the most, but for a loaded machine."""
+"""After the death of the active instance; the goal in the median, but for a loaded machine."""
 DEPOSED_SECONDS = 5.0
 """After it stopped moving while its session lives; the goal."""
 LOADED = 4.0
@@ -111,7 +112,7 @@ class Shop:
     async def settled(self, caller: Client) -> dict[str, int]:
         """Wait until one instance serves and another one stands by, and the other service answers, too; return what the one says
         of itself."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 40
         while True:
             with contextlib.suppress(errors.CallboardError, KeyError):
                 await caller.call("cache", "where")
@@ -142,9 +143,9 @@ async def until_answered_by_another(caller: Client, before: dict[str, int], seco
     while True:
         found = await caller.call("billing@acme", "balance", timeout=seconds + 5, repeatable=True)
         taken = time.monotonic() - began
+        assert taken < seconds, f"after {taken:.3f} s {found} answered"
         if found["pid"] != before["pid"]:
             assert found["epoch"] > before["epoch"]
-            assert taken < seconds, f"another one answered after {taken:.3f} s"
             return found, taken
 
 
@@ -199,19 +200,24 @@ async def test_nodes_are_listed_with_their_services(shop: Shop, eventually: Even
 
 async def test_a_standby_serves_a_moment_after_the_active_one_was_killed(shop: Shop, report: Report):
     async with shop.caller() as caller:
-        before = await shop.settled(caller)
-        os.kill(before["pid"], signal.SIGKILL)
-        _, taken = await until_answered_by_another(caller, before, HAND_OVER_SECONDS * LOADED)
-        report("active instance killed, answered again after", taken)
+        took = []
+        for _ in range(3):
+            before = await shop.settled(caller)
+            os.kill(before["pid"], signal.SIGKILL)
+            _, taken = await until_answered_by_another(caller, before, DEPOSED_SECONDS * 2)
+            took.append(taken)
+    report("active instance killed, answered again after", statistics.median(took))
+    assert statistics.median(took) < HAND_OVER_SECONDS * LOADED
 
 
-async def test_one_that_was_frozen_is_replaced_and_its_late_answer_does_not_count(shop: Shop, tmp_path: Path, report: Report):
+async def test_one_that_was_frozen_is_replaced_and_its_late_answer_does_not_count(
+    shop: Shop, eventually: Eventually, tmp_path: Path, report: Report
+):
     async with shop.caller() as caller:
         before = await shop.settled(caller)
         file = tmp_path / "slow"
-        slow = asyncio.create_task(caller.call("billing@acme", "slow", {"file": str(file), "seconds": 0.3}, timeout=30))
-        while not file.exists():
-            await asyncio.sleep(0.005)
+        slow = asyncio.create_task(caller.call("billing@acme", "slow", {"file": str(file), "seconds": 3.0}, timeout=30))
+        await eventually(lambda: file.exists() and file.read_text() == "began")
         os.kill(before["pid"], signal.SIGSTOP)
         try:
             after, taken = await until_answered_by_another(caller, before, DEPOSED_SECONDS * 2)
@@ -229,12 +235,12 @@ async def test_one_that_was_frozen_is_replaced_and_its_late_answer_does_not_coun
 async def test_one_whose_loop_hangs_is_deposed(shop: Shop, report: Report):
     async with shop.caller() as caller:
         before = await shop.settled(caller)
-        hanging = asyncio.create_task(caller.call("billing@acme", "hang", {"seconds": 30.0}, timeout=0.5))
+        hanging = asyncio.create_task(caller.call("billing@acme", "hang", {"seconds": 30.0}, timeout=2.0))
         with pytest.raises(errors.DeadlineExceeded):
             await hanging
         _, taken = await until_answered_by_another(caller, before, DEPOSED_SECONDS * 2)
         os.kill(before["pid"], signal.SIGKILL)
-        report("loop of the active instance hangs, answered again after", 0.5 + taken)
+        report("loop of the active instance hangs, answered again after", 2.0 + taken)
 
 
 async def test_callers_go_on_without_gateways_and_registries(shop: Shop, eventually: Eventually, report: Report, tmp_path: Path):

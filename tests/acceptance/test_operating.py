@@ -75,12 +75,12 @@ async def caller(place: Place, eventually: Eventually) -> AsyncIterator[Client]:
         names: dict[str, Any] = {}
 
         async def settled() -> bool:
-            with contextlib.suppress(errors.CallboardError):
+            with contextlib.suppress(errors.CallboardError, KeyError):
                 names.update({each.name: each for each in (await made.names()).names})
                 return len(names["billing"].instances) == 1 and len(names["billing"].standbys) == 2
             return False
 
-        await eventually(settled)
+        await eventually(settled, 40)
         yield made
 
 

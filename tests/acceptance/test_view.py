@@ -20,7 +20,7 @@ from tests.acceptance.agents import Machine
 pytestmark = pytest.mark.xdist_group("view")
 
 APP = """
-import asyncio
+import asyncio, os
 from callboard import Callboard
 app = Callboard("eyes")
 
@@ -31,8 +31,9 @@ async def others() -> list[str]:
             return [node.incarnation for node in app.view.available("worker")]
 
 @app.job
-async def nap(seconds: float) -> None:
-    await asyncio.sleep(seconds)
+async def wait_for(path: str) -> None:
+    while not os.path.exists(path):
+        await asyncio.sleep(0.05)
 
 @app.job
 def in_a_thread() -> str:
@@ -124,16 +125,18 @@ async def test_a_worker_that_is_to_end_takes_no_work_and_is_still_there(machine:
     async with gateways(machine) as client:
         watch = Watch(machine, client)
         await watch.until(whole)
-        naps = await client.submit_many(client.job("eyes.nap", {"seconds": 3.0}) for _ in range(32))
+        go = machine.home / "go"
+        waits = await client.submit_many(client.job("eyes.wait_for", {"path": str(go)}) for _ in range(32))
         async with asyncio.timeout(SECONDS):
-            while sum([1 async for _ in client.jobs(state="running")]) < len(naps):
+            while sum([1 async for _ in client.jobs(state="running")]) < len(waits):
                 await asyncio.sleep(0.05)
         os.kill(machine.pid("worker"), signal.SIGTERM)
         now = (await watch.until(lambda now: any(not node.available for node in now.nodes.values())))[-1].view
         (leaving,) = (node for node in now.nodes.values() if not node.available)
         assert "worker" in leaving.roles and len(now.available("worker")) < 2
+        go.touch()
         await watch.until(lambda now: whole(now) and leaving.incarnation not in now.nodes)
-        assert [(await client.wait(nap.id, SECONDS)).state for nap in naps] == ["completed"] * len(naps)
+        assert [(await client.wait(each.id, SECONDS)).state for each in waits] == ["completed"] * len(waits)
 
 
 async def test_the_holder_is_killed_and_the_next_one_tells_under_a_higher_epoch(machine: Machine) -> None:

@@ -9,7 +9,9 @@ import pytest
 from callboard.testing import broken_coordination as broken
 from callboard.testing.conformance import coordination
 from callboard.testing.conformance.coordination import ends, guards, offices, watching
+from tests.conformance import test_coordination_engines as engines
 
+on_virtual_time = engines.TestMemoryOnVirtualTime().keep
 CAUGHT_BY = {
     broken.SplitApply: guards.guards_tell_which_one_failed_and_nothing_is_applied,
     broken.BlindCheck: guards.an_old_number_is_refused_when_the_path_is_taken_anew,
@@ -34,12 +36,12 @@ CAUGHT_BY = {
 @pytest.mark.parametrize("kind", broken.ALL, ids=lambda kind: kind.__name__)
 def test_each_is_caught_by_the_promise_that_it_breaks(kind):
     with pytest.raises(Exception):  # noqa: B017  # However it shows.
-        asyncio.run(coordination.keep(CAUGHT_BY[kind], lambda: broken.bench(kind)))
+        on_virtual_time(CAUGHT_BY[kind], broken.bench(kind))
 
 
 @pytest.mark.parametrize("promise", sorted(set(CAUGHT_BY.values()), key=lambda each: each.name), ids=lambda each: each.name)
 def test_a_sound_engine_that_is_wrapped_is_not(promise):
-    asyncio.run(coordination.keep(promise, lambda: broken.bench(broken.Wrapper)))
+    on_virtual_time(promise, broken.bench(broken.Wrapper))
 
 
 def test_each_has_a_promise():

@@ -17,7 +17,7 @@ LOCAL = (benches.PROCESSES, benches.SUDDEN)
 
 class TestMemory(CoordinationSuite):
     def bench(self, path: Path) -> benches.Bench:
-        return memory_bench.MemoryBench(session_seconds=1.0)
+        return memory_bench.MemoryBench(session_seconds=2.0)
 
 
 class TestMemoryOnVirtualTime(TestMemory):
@@ -34,7 +34,7 @@ class TestMemoryOnVirtualTime(TestMemory):
 
 class TestLocal(CoordinationSuite):
     def bench(self, path: Path) -> benches.Bench:
-        return benches.Bench(f"local://{path}/coordination", session_seconds=0.6, abilities=LOCAL)
+        return benches.Bench(f"local://{path}/coordination", session_seconds=2.0, abilities=LOCAL)
 
 
 class TestLocalOnUvloop(TestLocal):

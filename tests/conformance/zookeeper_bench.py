@@ -12,7 +12,7 @@ from callboard.coordination import engines
 from callboard.testing.conformance.coordination import bench
 from callboard.testing.engines import zookeeper as zookeepers
 
-SECONDS = 1.5
+SECONDS = 3.0
 _numbers = itertools.count()
 
 

@@ -94,8 +94,8 @@ class Node:
         await self.worker.stop()
 
     async def stop(self) -> None:
-        await self.bridge.drain(2)
-        await self.worker.drain(2)
+        await self.bridge.drain(10)
+        await self.worker.drain(10)
         await self.bridge.stop()
         await self.worker.stop()
 

@@ -23,10 +23,10 @@ def proxy(galera):
 @pytest.mark.parametrize("harm", ["kill", "freeze"])
 def test_writing_goes_on_through_the_next_server(galera, proxy, harm, record_property):
     engine = engines.open(proxy.url(galera.database()))
-    before = [put(engine) for _ in range(20)]
+    before = [put(engine, bench.job()) for _ in range(20)]
     getattr(galera.members[0], harm)()
     began = time.monotonic()
-    after = [patiently(lambda: put(engine), began) for _ in range(20)]
+    after = [patiently(lambda made=made: put(engine, made), began) for made in [bench.job() for _ in range(20)]]
     record_property("figure", f"behind HAProxy: first put {after[0][1]:.2f} s after the active server's {harm}")
     made = before + [job for job, _ in after]
     claimed = bench.unit(engine, bench.seam.Claim(bench.NODE, (bench.take(),), 100, bench.NOW))[0].jobs
@@ -34,8 +34,7 @@ def test_writing_goes_on_through_the_next_server(galera, proxy, harm, record_pro
     engine.close()
 
 
-def put(engine):
-    made = bench.job()
+def put(engine, made):
     bench.unit(engine, bench.seam.Put(made, bench.NOW))
     return made
 

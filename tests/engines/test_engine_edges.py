@@ -360,7 +360,7 @@ def test_a_node_that_gives_its_data_to_another_is_left(galera, opened):
     store = opened(galera.database())
     store.apply([(seam.Put(job(), now()),)])
     donor = galera.members[0]
-    thread = threading.Thread(target=donor.sql, args=("FLUSH TABLES WITH READ LOCK; SELECT SLEEP(8)",), kwargs={"seconds": 30})
+    thread = threading.Thread(target=donor.sql, args=("FLUSH TABLES WITH READ LOCK; SELECT SLEEP(11)",), kwargs={"seconds": 30})
     thread.start()
     wait_until(lambda: donor.sql("SHOW STATUS LIKE 'wsrep_local_state_comment'")[0][1].startswith("Donor"))
     with pytest.raises(errors.StoreUnavailable, match="waited"):

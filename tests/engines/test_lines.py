@@ -17,6 +17,8 @@ from callboard.databases import fitness, line
 from callboard.testing import severing
 
 PRODUCTS = ("mariadb", "postgresql")
+SOONER_THAN_LOCKS_SECONDS = 4.5
+"""Who waits for a lock that nobody lets go waits for longer."""
 
 
 class Server(Protocol):
@@ -91,9 +93,11 @@ class TestConnecting:
         for time_ in itertools.count(1):
             on = opened(through(proxy, url), reach_seconds=0.0)
             proxy.cut_at(b"", answered=answered, time=time_)
+            before, written = proxy.cuts, 0
             with contextlib.suppress(errors.StoreUnavailable):
-                assert put(on, time_) == 1
-            if proxy.cuts < time_:
+                written = put(on, time_)
+                assert written == 1
+            if written and proxy.cuts == before:
                 break
         assert proxy.cuts > 5 and ids(opened(url))[-1] == time_
 
@@ -241,7 +245,7 @@ class TestLostConnections:
         proxy.cut_at(b"COMMIT", answered=answered, silently=silently)
         began = time.monotonic()
         assert on.transact(work) == 1
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < SOONER_THAN_LOCKS_SECONDS
         assert proxy.cuts == 1
         assert len(runs) == (1 if answered else 2)
         assert put(on, 2) == 1
@@ -261,13 +265,7 @@ class TestLostConnections:
 
         def work(c):
             c.exec_driver_sql("INSERT INTO things (id) VALUES (1)")
-            proxy.cut_at(b"COMMIT", answered=True)
-            threading.Timer(0.0, lambda: wait_for_cut(proxy)).start()
-
-        def wait_for_cut(proxy):
-            while not proxy.cuts:
-                time.sleep(0.001)
-            proxy.silence()
+            proxy.cut_at(b"COMMIT", answered=True, last=True)
 
         with pytest.raises(errors.StoreUnavailable) as raised:
             on.transact(work)
@@ -323,7 +321,7 @@ class TestServersThatStop:
             ids(on)
         assert time.monotonic() - began < 7
         server.cont()
-        wait_until(lambda: answers(lambda: ids(on)), line.AWAY_SECONDS + 1)
+        wait_until(lambda: answers(lambda: ids(on)), line.AWAY_SECONDS + 3)
 
     def test_a_slow_statement_is_not_cut(self, server, url, opened):
         on = opened(url)
@@ -377,7 +375,7 @@ class TestRefusals:
         with pytest.raises(kind) as raised:
             on.transact(work)
         on.close()
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < line.REACH_SECONDS + 4
         text = raised.value.message
         assert type(raised.value) is kind
         assert "\n" not in text

@@ -16,7 +16,7 @@ from callboard.coordination import engines
 from callboard.coordination.engines.zookeeper import driver, layout, plan
 from callboard.ensembles import connection, requests
 
-SECONDS = 2.0
+SECONDS = 4.0
 _roots = itertools.count()
 
 
@@ -202,7 +202,7 @@ async def test_no_majority_and_back(begin, zookeeper, eventually):
 
 async def test_a_frozen_server_is_left_before_the_session_is_in_doubt(begin, zookeeper, record_property):
     followers = zookeeper.followers()
-    session = await begin("a", seconds=3.0, hosts=",".join(f"127.0.0.1:{each.port}" for each in followers))
+    session = await begin("a", seconds=4.0, hosts=",".join(f"127.0.0.1:{each.port}" for each in followers))
     (number,) = await session.apply([seam.Create("active/x", b"")])
     (its,) = [each for each in followers if "sid=" in each.ask("cons")]
     its.freeze()
@@ -216,7 +216,7 @@ async def test_a_frozen_server_is_left_before_the_session_is_in_doubt(begin, zoo
 async def test_a_session_that_expired_while_its_process_was_frozen(begin, zookeeper, eventually):
     observer = await begin("observer")
     url = f"zookeeper://{zookeeper.hosts}{begin.root}"
-    command = [sys.executable, "-m", "tests.engines.holder", url, "frozen", "active/x", "0.5"]
+    command = [sys.executable, "-m", "tests.engines.holder", url, "frozen", "active/x", "2"]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
     try:
@@ -230,7 +230,7 @@ async def test_a_session_that_expired_while_its_process_was_frozen(begin, zookee
         async def expired():
             return "frozen" not in await observer.sessions() and await observer.entries("active") == []
 
-        await eventually(expired)
+        await eventually(expired, 20)
         assert changes
         (later,) = await observer.apply([seam.Create("active/x", b"mine")])
         process.send_signal(signal.SIGCONT)
@@ -370,7 +370,7 @@ async def test_nobody_there_is_said_in_time(zookeeper):
 
 
 async def test_a_session_is_closed_in_time_though_nobody_answers(begin, zookeeper):
-    session = await begin("a")
+    session = await begin("a", seconds=2.0)
     for member in zookeeper.members:
         member.freeze()
     began = time.monotonic()

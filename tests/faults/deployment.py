@@ -64,7 +64,7 @@ class Deployment:
     """A data directory, the agents started for it, and what was acknowledged by its gateways."""
 
     APP = "ledger"
-    RUN_SECONDS = END_SECONDS
+    RUN_SECONDS = START_SECONDS
     """What a command may take."""
 
     def __init__(self, data: Path, notes: Path, eventually: Eventually, store: str | None = None) -> None:
@@ -287,7 +287,7 @@ class Deployment:
     async def hold(self, jobs: int, kind: str = "hold", **args: Any) -> list[str]:
         """Submit jobs that run until `release`; return when all of them run."""
         ids = await self.submit(kind, jobs, gate=str(self.gate), **args)
-        await self.eventually(lambda: self.book.ids("began").issuperset(ids))
+        await self.eventually(lambda: self.book.ids("began").issuperset(ids), START_SECONDS)
         return ids
 
     def release(self) -> None:

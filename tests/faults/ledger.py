@@ -107,8 +107,9 @@ async def die(ctx: Context, seconds: float = 0.0) -> None:
 @app.job(runs_in="thread")
 def grip(ctx: Context, seconds: float) -> int:
     """Hold the interpreter's lock in C: a function called through PyDLL does not let go of it."""
+    usleep = ctypes.PyDLL(None).usleep
     with noted(ctx) as fence:
-        ctypes.PyDLL(None).usleep(round(seconds * 1e6))
+        usleep(round(seconds * 1e6))
     return fence
 
 

@@ -91,7 +91,7 @@ async def _stopped(deployment: Deployment, broker: activemqs.Broker, post: posti
     deployment.kill(victim.pid, signal.SIGTERM)
     await deployment.eventually(lambda: victim not in deployment.nodes() and len(deployment.nodes("worker")) == 2, 20)
     assert deployment.book.ids("ended") >= mine
-    sent |= set(await post.send("nap", 150, seconds=0.2))  # However long it took: there is work left when all stop.
+    sent |= set(await post.send("nap", 150, seconds=0.5))  # However long it took: there is work left when all stop.
     agent = deployment.agent
     assert agent
     deployment.kill(agent.pid, signal.SIGTERM)
@@ -99,6 +99,7 @@ async def _stopped(deployment: Deployment, broker: activemqs.Broker, post: posti
     assert not deployment.nodes()
     done = deployment.book.ids("ended") & sent
     assert done == deployment.book.ids("began") & sent and done < sent
+    await deployment.eventually(posting.unread(broker))
     left, stopped_at = await posting.queue(broker), datetime.now(UTC)
     assert (left.in_flight, left.consumers) == (0, 0)
     await posting.up(deployment, broker.url())
@@ -231,7 +232,7 @@ async def test_the_store_is_away_while_messages_wait(
         size = (await posting.queue(activemq)).size
         assert size >= 50
         await post.send("nap", 50)
-        await deployment.eventually(lambda: boot() > away + seconds * 1e9, seconds + 1)
+        await deployment.eventually(lambda: boot() > away + seconds * 1e9, seconds + 10)
         assert (await posting.queue(activemq)).size == size + 50
         assert deployment.nodes() == nodes
         await asyncio.to_thread(victim.mend)

@@ -21,8 +21,8 @@ START_SECONDS = 4.0
 """What a node needs to start, on a busy machine."""
 AWAY_SECONDS = 1.0
 """How long a broken server stays so."""
-REPLACED_SECONDS = 1.0 + 2.0
-"""Where others of a cluster take over, after a bare connection can write there; two of them for the noise of busy machines."""
+REPLACED_SECONDS = 1.0 + 3.0
+"""Where others of a cluster take over, after a bare connection can write there; three of them for the noise of busy machines."""
 FLAP_SECONDS = 0.25
 """The same for one that comes and goes."""
 
@@ -104,8 +104,8 @@ async def test_an_outage_expires_nothing(
     deployment.release()
     await deployment.eventually(lambda: deployment.book.ids("ended") == set(held))
     async with load.on(deployment) as seen:
-        await deployment.eventually(lambda: boot() > away + seconds * 1e9, seconds + 1)
-        assert not seen.acknowledged and seen.refused
+        await deployment.eventually(lambda: seen.refused and boot() > away + seconds * 1e9, seconds + 10)
+        assert not seen.acknowledged
         assert deployment.nodes() == nodes
         await _mended(deployment, victim, f"{how} for {seconds} s", 0, measured)
     stay.touch()
@@ -124,7 +124,7 @@ async def test_workers_that_die_in_an_outage_are_replaced_after_it(
     (worker,) = deployment.nodes("worker")
     await asyncio.to_thread(victim.break_, "kill")
     away = deployment.kill(worker.pid)
-    await deployment.eventually(lambda: boot() > away + seconds * 1e9, seconds + 1)
+    await deployment.eventually(lambda: boot() > away + seconds * 1e9, seconds + 10)
     await asyncio.to_thread(victim.mend)
     back = await asyncio.to_thread(breaking.back, victim.bare)
     await deployment.eventually(lambda: deployment.book.elsewhere(held, worker.pid).keys() == set(held), 20)

@@ -22,6 +22,7 @@ from callboard.jobs import engines
 from callboard.kit import urls
 from callboard.testing.conformance.jobs import bench
 from callboard.testing.engines import galera as galeras
+from callboard.testing.engines import servers
 from callboard.testing.engines import zookeeper as zookeepers
 from tests.faults import breaking, contest
 from tests.faults.deployment import ROOT
@@ -172,6 +173,8 @@ def turned(url: str) -> list[str]:
 
 def certification(cluster: galeras.Cluster) -> tuple[int, int]:
     """Return the commits of all nodes, and how many transactions they gave up for those of others."""
-    told: list[dict[str, Any]] = [member.status() for member in cluster.members]
+    told: list[dict[str, Any]] = [
+        servers.wait_for(member.status, f"{member.name} tells", START_SECONDS) for member in cluster.members
+    ]
     commits = sum(int(each["wsrep_replicated"]) for each in told)
     return commits, sum(int(each["wsrep_local_cert_failures"]) + int(each["wsrep_local_bf_aborts"]) for each in told)

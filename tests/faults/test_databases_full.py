@@ -84,7 +84,7 @@ def heavy(size: int = BYTES) -> dict[str, str]:
 async def refused(deployment: Deployment) -> errors.StoreFull:
     """Submit until nothing more finds room, without the patience of clients; return what was said."""
     urls, key = deployment.access()
-    async with Client(urls, key, timeout=1) as client:
+    async with Client(urls, key, timeout=3) as client:
         for _ in range(MOST_JOBS):
             try:
                 receipt = await client.submit("ledger.carry", heavy())

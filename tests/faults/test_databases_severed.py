@@ -51,9 +51,10 @@ async def test_cut_at_commit(
     word = ENSEMBLES_COMMIT if victim.name.startswith("zookeeper") else b"COMMIT"
     async with load.on(deployment) as seen:
         while _cuts(proxies) < cuts:
+            more = _more(proxies)
             for proxy in proxies:
                 proxy.cut_at(word, answered=chance.random() < 0.5, silently=chance.random() < 0.3)
-            await deployment.eventually(_more(proxies), 20)
+            await deployment.eventually(more, 20)
             await asyncio.sleep(chance.uniform(0, 2 * EACH_SECONDS))
     record_property(
         "figure", f"{_cuts(proxies)} commits cut, {len(seen.acknowledged)} jobs acknowledged, {dict(seen.refused)} told"

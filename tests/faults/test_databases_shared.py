@@ -89,9 +89,9 @@ async def test_an_outage_of_store_and_coordination_at_once_expires_nothing(
     nodes = [each.nodes() for each in (deployment, other)]
     await asyncio.to_thread(victim.break_, "kill")
     away = boot()
-    await deployment.eventually(lambda: boot() > away + seconds * 1e9, seconds + 1)
+    await deployment.eventually(lambda: boot() > away + seconds * 1e9, seconds + 10)
     await asyncio.to_thread(victim.mend)
     back = await asyncio.to_thread(breaking.back, victim.bare)
-    await deployment.eventually(lambda: boot() > back + RESCUE_SECONDS * 1e9, RESCUE_SECONDS + 1)
+    await deployment.eventually(lambda: boot() > back + RESCUE_SECONDS * 1e9, RESCUE_SECONDS + 10)
     assert [each.nodes() for each in (deployment, other)] == nodes
     await breaking.judged(deployment)

@@ -13,7 +13,7 @@ from callboard.kit import uuid7
 from callboard.node import processes
 from tests.faults import breaking
 from tests.faults.conftest import Measured
-from tests.faults.deployment import Deployment, longest_gap
+from tests.faults.deployment import START_SECONDS, Deployment, longest_gap
 
 STOPPED_SECONDS = 3.0
 """What `agent.stopped_seconds` is by default."""
@@ -61,7 +61,7 @@ async def test_a_frozen_process_settles_nothing_that_others_took_over(deployment
     assert {uuid7.text(job.id) for job in expired} == set(ids)
 
     second = deployment.script("outsider", rescuer)
-    await deployment.eventually(lambda: deployment.book.held_by(second.pid) == set(ids))
+    await deployment.eventually(lambda: deployment.book.held_by(second.pid) == set(ids), START_SECONDS)
     deployment.release()
     jobs = await deployment.finished()
     assert state(first.pid) == "T"

@@ -13,7 +13,7 @@ from callboard import errors
 from callboard.cli import exits
 from callboard.client import Client
 from tests.faults.conftest import Measured
-from tests.faults.deployment import Deployment, boot
+from tests.faults.deployment import START_SECONDS, Deployment, boot
 
 DISK_BYTES = 24 << 20
 BACK_SECONDS = 5.0
@@ -48,7 +48,7 @@ def fill(file: Path) -> None:
 async def submit_once(deployment: Deployment) -> None:
     """Submit without the patience of clients."""
     urls, key = deployment.access()
-    async with Client(urls, key, timeout=0.3) as client:
+    async with Client(urls, key, timeout=1) as client:
         deployment.acknowledged.append((await client.submit("ledger.nap")).id)
 
 
@@ -98,7 +98,7 @@ async def test_a_worker_that_dies_on_a_full_disk_is_spoken_for_when_there_is_spa
     assert len(deployment.book.marks("began")) == 4
     ballast.unlink()
     await deployment.eventually(lambda: deployment.book.elsewhere(held, victim.pid).keys() == held)
-    await deployment.eventually(lambda: len(deployment.nodes()) == 3)
+    await deployment.eventually(lambda: len(deployment.nodes()) == 3, START_SECONDS)
     deployment.release()
     jobs = await deployment.finished()
     assert {(job.state, job.attempts) for job in jobs} == {("completed", 1)}

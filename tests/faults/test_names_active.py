@@ -71,7 +71,7 @@ async def test_hangs_while_its_session_lives(named: Named, coordination: str, me
     gate = named.new_gate()
     async with named.callers() as seen:
         with pytest.raises(errors.DeadlineExceeded):
-            await named.call("hang", gate=str(gate), timeout=0.1)
+            await named.call("hang", gate=str(gate), timeout=1)
         await named.eventually(lambda: seen.under_another(epoch), 15)
         gate.touch()
         await named.eventually(lambda: named.refuses(active, epoch))

@@ -10,6 +10,7 @@ from tests.faults.naming import Named
 async def test_one_registry_is_killed(named: Named, coordination: str, measured: Measured):
     """The one that this process has its news from."""
     _, epoch = await named.settled()
+    await named.eventually(lambda: named.names.home)
     home = named.names.home
     assert home is not None
     victim = next(node for node in named.nodes("registry") if node.incarnation == home.incarnation)

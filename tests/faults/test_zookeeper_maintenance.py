@@ -19,6 +19,7 @@ from tests.faults import breaking, load
 from tests.faults.deployment import Deployment, longest_gap
 
 MACHINES = 3
+PATIENCE_SECONDS = 20.0
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ async def test_each_server_is_taken_down_in_turn(
         for member in zookeeper.members * times:
             await deployment.eventually(load.more(seen, 20))
             await asyncio.to_thread(member.stop)
-            await deployment.eventually(load.more(seen, 20))
+            await deployment.eventually(load.more(seen, 20), PATIENCE_SECONDS)
             await asyncio.to_thread(zookeeper.start)
         await deployment.eventually(load.more(seen, 20))
     pause = longest_gap(seen.acknowledged)

@@ -111,7 +111,7 @@ async def test_the_leader_is_cut_off_with_clients_on_its_side(
         if seconds:  # As long as the command tries.
             refused = await beside_leader.run("submit", "ledger.nap", "--json")
             assert refused.code != exits.Exit.OK and not refused.out and refused.err.count("\n") == 1, refused
-        await deployment.eventually(lambda: boot() > cut + seconds * 1e9, seconds + 1)
+        await deployment.eventually(lambda: boot() > cut + seconds * 1e9, seconds + 10)
         assert {word.word for word in states(deployment.url, theirs)} == {"running"}
         apart.leaders.heal()
         healed = boot()
@@ -130,7 +130,7 @@ async def test_the_leader_is_killed(deployment: Deployment, zookeeper: zookeeper
     async with load.on(deployment) as seen:
         await deployment.eventually(load.more(seen, 20))
         await asyncio.to_thread(lambda: zookeeper.leader().kill())
-        await deployment.eventually(load.more(seen, 20))
+        await deployment.eventually(load.more(seen, 20), ELECTED_SECONDS)
         await asyncio.to_thread(zookeeper.start)
         await deployment.eventually(load.more(seen, 20))
     assert deployment.nodes() == nodes

@@ -31,7 +31,7 @@ def doze(ctx: Context, gate: str) -> int:
     return fence
 
 
-DOZE_SECONDS = 2.0
+DOZE_SECONDS = 4.0
 UNFENCED = f"{ledger.LEDGER}.unfenced"
 apply = engine.SqlEngine.apply
 

@@ -38,7 +38,7 @@ def gateway(tmp_path: Path) -> Iterator[tuple[places.Host, servers.Server]]:
         (host,) = network.hosts
         made = servers.Server(tmp_path, "dumb", [*host.prefix, sys.executable, "-c", DUMB, host.address, str(PORT)])
         made.start()
-        servers.wait_for(lambda: "ready" in made.said(), "it listens", 10)
+        servers.wait_for(lambda: "ready" in made.said(), "it listens", PATIENCE_SECONDS)
         yield host, made
         made.kill()
 
@@ -48,7 +48,7 @@ async def test_a_client_notices_that_the_machine_is_gone(gateway: tuple[places.H
     url = f"http://{host.address}:{PORT}"
     gateways = client.Gateways([url], {}, timeout=PATIENCE_SECONDS, patience=PATIENCE_SECONDS)
     asking = asyncio.create_task(gateways.ask("POST", "/", repeatable=False))
-    await asyncio.to_thread(servers.wait_for, lambda: "asked" in dumb.said(), "it is asked", 10)
+    await asyncio.to_thread(servers.wait_for, lambda: "asked" in dumb.said(), "it is asked", PATIENCE_SECONDS)
     host.cut()
     at = boot()
     with pytest.raises(errors.Unreachable):

@@ -226,7 +226,7 @@ async def test_a_call_from_another_loop_ends_with_its_caller(node, eventually):
     await hosted.start()
 
     async def impatient() -> None:
-        async with asyncio.timeout(0.05):
+        async with asyncio.timeout(0.5):
             await app.call("waiting", "forever")
 
     with pytest.raises(TimeoutError):

@@ -93,7 +93,7 @@ def test_a_client_of_nobody_says_so_and_leaves_nothing(tmp_path):
         one = client.Client(address.parsed(f"zookeeper://u:secret@127.0.0.1:{silent.getsockname()[1]}"), 3)
         with pytest.raises(errors.StoreUnavailable, match=r"did not answer within 0\.1 s") as away:
             one.start(0.1)
-    assert "secret" not in str(away.value) and threading.active_count() == before
+    assert "secret" not in str(away.value) and threading.active_count() <= before
 
 
 def test_an_exchange_that_is_none():

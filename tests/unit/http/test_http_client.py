@@ -186,7 +186,7 @@ async def test_giving_up_takes_no_longer_than_allowed(connect):
     began = time.monotonic()
     with pytest.raises(errors.Unreachable, match="check that it runs"):
         await asking.ask("GET", "/")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert asking.retries >= 1
 
 
@@ -199,7 +199,7 @@ async def test_giving_up_on_a_full_store_says_so(serve, connect):
 async def test_what_a_gateway_said_is_told_though_a_later_try_ran_out_of_time(serve, connect):
     gateway = await serve(problem("store_unavailable", 503), "hang")
     with pytest.raises(errors.StoreUnavailable, match="why"):
-        await connect(gateway.url, timeout=0.4).ask("GET", "/")
+        await connect(gateway.url, timeout=1.0).ask("GET", "/")
     assert len(gateway.asked) == 2
 
 
@@ -259,13 +259,16 @@ def test_the_budget_allows_some_retries_at_once_and_then_paces_them():
 
 
 async def test_requests_go_on_at_once_when_gateways_come_back_after_all_were_gone(serve, connect):
-    urls = [unused() for _ in range(4)]
-    asking = connect(*urls)
+    kept = socket.socket()  # Bound, and not listening: whoever connects is refused, and nobody else gets the port.
+    kept.bind(("127.0.0.1", 0))
+    port = kept.getsockname()[1]
+    asking = connect(f"http://127.0.0.1:{port}", *(unused() for _ in range(3)))
     waiting = [asyncio.create_task(asking.ask("GET", "/")) for _ in range(client.REQUESTS)]
-    async with asyncio.timeout(10):
-        while asking.retries < 4 * client.BUDGET_BURST:  # Nothing tells but the count.
-            await asyncio.sleep(0.01)
-        await serve(port=int(urls[0].rpartition(":")[2]))
+    async with asyncio.timeout(30):
+        with kept:
+            while asking.retries < 4 * client.BUDGET_BURST:  # Nothing tells but the count.
+                await asyncio.sleep(0.01)
+        await serve(port=port)
         back = time.monotonic()
         await asyncio.gather(*waiting)
     assert time.monotonic() - back < 2 * client.MOST_PAUSE_SECONDS

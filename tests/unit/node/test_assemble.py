@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from callboard import app, settings
 from callboard.jobs.engines import memory
 from callboard.kit import beat, uuid7
@@ -11,8 +13,11 @@ from callboard.node import assemble, entries, layout
 from tests.conftest import Eventually
 
 
-async def test_one_that_is_asked_to_leave_says_so_at_once(tmp_path: Path, eventually: Eventually):
+async def test_one_that_is_asked_to_leave_says_so_at_once(
+    tmp_path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+):
     """Or the next agent, which may start a moment later, asks it again, and that cuts its grace off."""
+    monkeypatch.setattr(assemble, "FACTS_SECONDS", 60.0)
     place = layout.Layout(tmp_path)
     place.prepare()
     given = settings.load(flags={"data": str(tmp_path)})
@@ -25,7 +30,7 @@ async def test_one_that_is_asked_to_leave_says_so_at_once(tmp_path: Path, eventu
     try:
         assert _state(place) == "serving"
         await node.drain(1)
-        await eventually(lambda: _state(place) == "draining", assemble.FACTS_SECONDS / 2)
+        await eventually(lambda: _state(place) == "draining")
     finally:
         await node.stop()
 

@@ -168,7 +168,8 @@ async def test_a_thousand_submissions_are_a_few_notices_that_say_all_of_it(world
     assert two.links.heard - one.links.sent == 0 and two.links.sent == 0
 
 
-async def test_what_comes_after_a_rest_goes_at_once_and_what_comes_soon_after_it_together(eventually: Until) -> None:
+async def test_what_comes_after_a_rest_goes_at_once_and_what_follows_soon_together(eventually: Until, monkeypatch: Any) -> None:
+    monkeypatch.setattr(links, "WINDOW_SECONDS", 0.5)
     sent: list[bytes] = []
     flow = links.Flow(sent.append)
     said = [msgspec.msgpack.encode(hints.Hint(ready=(("main", name),))) for name in "abcd"]

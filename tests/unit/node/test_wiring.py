@@ -52,7 +52,7 @@ async def place(tmp_path):
 
 async def call(here, there, **more):
     return await here.peers.request(
-        there.peers.address, label="echo", domain="main", method="say", args=b"\x80", timeout=2, **more
+        there.peers.address, label="echo", domain="main", method="say", args=b"\x80", timeout=10, **more
     )
 
 

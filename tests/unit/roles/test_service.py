@@ -330,7 +330,7 @@ async def test_who_loses_the_office_answers_no_more(stand, eventually):
     with pytest.raises(errors.CallError) as caught:
         await call
     assert caught.value.data["ran"] == "yes"
-    assert log.count("stop") == 1
+    await eventually(lambda: log.count("stop") == 1)
 
 
 async def test_an_epoch_that_was_left_in_disorder_is_never_served_again(stand, eventually, monkeypatch):

@@ -10,7 +10,7 @@ async def test_each_expires_once_in_its_order_and_not_before():
     expired = []
     made = deadlines.Deadlines(loop, lambda id: expired.append((id, loop.time())))
     now = loop.time()
-    at = {1: now + 0.03, 2: now + 0.01, 3: now + 0.02, 4: now - 1, 5: now + 60}
+    at = {1: now + 1.3, 2: now + 0.3, 3: now + 0.4, 4: now - 1, 5: now + 60}
     for id, when in at.items():
         made.add(id, when)
     made.at.pop(3)

@@ -116,7 +116,7 @@ async def test_deadlines_of_many_lengths_each_come_in_time(nodes):
         return loop.time() - begun - timeout
 
     late_by = await asyncio.gather(*(late(0.01 + 0.2 * (number * 37 % 100) / 100) for number in range(100)))
-    assert min(late_by) > -0.005 and max(late_by) < 0.5
+    assert min(late_by) > -0.005 and max(late_by) < 3
 
 
 async def test_a_cancelled_caller_cancels_the_handler(nodes):

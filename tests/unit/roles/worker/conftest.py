@@ -90,7 +90,7 @@ class Yard:
 
     async def end(self, id: bytes) -> model.Job:
         """The job, once it is finished."""
-        job = await self.queue.wait(grammar.DEFAULT_DOMAIN, id, 10)
+        job = await self.queue.wait(grammar.DEFAULT_DOMAIN, id, 60)
         assert job is not None
         assert job.finished, job
         return job

@@ -159,6 +159,7 @@ async def test_success_after_a_wish_is_success_and_failure_is_not(yard: Any, sta
 async def test_a_wish_does_not_lift_the_timeout(yard: Any, stage: Stage) -> None:
     await yard.work(stage.app)
     id = await running(yard, stage, "stubborn", timeout=0.3)
+    await yard.until(lambda: "stubborn" in stage.begun)
     await yard.queue.cancel("main", id)
     job = await yard.end(id)
     assert (job.state, stage.cancelled[:2]) == (State.CANCELLED, ["stubborn", "stubborn"])

@@ -168,7 +168,7 @@ async def test_a_thread_past_its_timeout_is_waited_for(yard: conftest.Yard, begi
     app = Callboard("t")
     reached, go_on = threading.Event(), threading.Event()
 
-    @app.job(timeout=0.05, attempts=1)
+    @app.job(timeout=0.5, attempts=1)
     def pay(ctx: Context) -> None:
         ctx.complete_in(begin())
         reached.set()

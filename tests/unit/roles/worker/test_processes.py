@@ -14,6 +14,7 @@ import pytest
 
 from callboard.app import Callboard
 from callboard.jobs.model import Progress, Reason, State
+from callboard.node import processes
 
 
 @pytest.fixture
@@ -24,17 +25,13 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Callboard:
 
 
 def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    state: str = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return state != "Z"
+    found = processes.status(pid)
+    return found is not None and found.state != "Z"
 
 
 async def written(yard: Any, file: Path) -> int:
     """The process that wrote its number into a file."""
-    await yard.until(lambda: file.exists() and file.read_text().endswith("\n"))
+    await yard.until(lambda: file.exists() and file.read_text().endswith("\n"), 60)
     return int(file.read_text().split()[-1])
 
 

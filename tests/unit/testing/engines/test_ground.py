@@ -53,7 +53,7 @@ def test_servers_end_with_their_run_however_it_ends(number):
     sleeper = _sleeper(directory)
     getattr(owner, {"KILL": "kill", "TERM": "terminate"}[number])()
     owner.communicate()
-    servers.wait_for(lambda: not directory.exists() and _gone(sleeper), "the keeper cleared up", 10)
+    servers.wait_for(lambda: not directory.exists() and _gone(sleeper), "the keeper cleared up", 60)
 
 
 def test_what_a_keeper_left_the_next_run_sweeps(tmp_path):

@@ -52,7 +52,7 @@ def network(temporary, tmp_path: Path):
             command = [*host.prefix, sys.executable, "-c", LISTENER, host.address, str(PORT)]
             listening.append(servers.Server(tmp_path, f"listener-{number}", command))
             listening[-1].start()
-        servers.wait_for(lambda: all("ready" in each.said() for each in listening), "all listen", 10)
+        servers.wait_for(lambda: all("ready" in each.said() for each in listening), "all listen", 60)
         yield network
         for each in listening:
             each.kill()
@@ -124,7 +124,7 @@ def test_it_ends_with_its_run_however_that_ends(temporary, number):
     assert f"{place}.254/24" in own_addresses()
     getattr(owner, {"KILL": "kill", "TERM": "terminate"}[number])()
     owner.communicate()
-    servers.wait_for(lambda: f"{place}." not in own_addresses(), "the keeper cleared up", 10)
+    servers.wait_for(lambda: f"{place}." not in own_addresses(), "the keeper cleared up", 60)
 
 
 def test_it_says_why_not(monkeypatch):
