@@ -108,3 +108,13 @@ def test_a_closed_listener_refuses_new_connections(proxy):
         proxy.close()
         proxy.close()
         assert said(on, b"three") == b""
+
+
+def test_silence_begins_with_the_last_cut(proxy):
+    proxy.cut_at(b"word", answered=False, last=True)
+    with connected(proxy) as on:
+        assert said(on, b"word") == b""
+    with connected(proxy) as on:
+        on.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            said(on, b"anything")
