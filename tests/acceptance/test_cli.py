@@ -193,10 +193,10 @@ def test_a_job_that_is_not_there(cli):
 
 
 def test_following_prints_progress(cli):
-    id = cli("submit", "demo.sleep", "seconds=4").out.strip()
+    id = cli("submit", "demo.sleep", "seconds=3").out.strip()
     ran = cli("job", id, "--follow")
     assert ran.code == 0
-    assert any(row[0] == "running" and row[2:] == ["4", "sleeping"] for row in ran.rows)
+    assert any(row[0] == "running" and row[2:] == ["3", "sleeping"] for row in ran.rows)
     assert ["state", "completed"] in ran.rows
 
 

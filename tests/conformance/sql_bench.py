@@ -17,7 +17,7 @@ from callboard.kit import urls
 from callboard.testing.conformance.coordination import bench
 from tests.conformance import zookeeper_bench
 
-SECONDS = 2.5
+SECONDS = 2.0
 ABILITIES = (bench.PROCESSES, bench.EXPIRY, bench.CUT, bench.LEADER, bench.QUORUM)
 
 

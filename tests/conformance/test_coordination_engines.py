@@ -17,7 +17,7 @@ LOCAL = (benches.PROCESSES, benches.SUDDEN)
 
 class TestMemory(CoordinationSuite):
     def bench(self, path: Path) -> benches.Bench:
-        return memory_bench.MemoryBench(session_seconds=2.0)
+        return memory_bench.MemoryBench(session_seconds=1.5)
 
 
 class TestMemoryOnVirtualTime(TestMemory):
@@ -34,7 +34,7 @@ class TestMemoryOnVirtualTime(TestMemory):
 
 class TestLocal(CoordinationSuite):
     def bench(self, path: Path) -> benches.Bench:
-        return benches.Bench(f"local://{path}/coordination", session_seconds=2.0, abilities=LOCAL)
+        return benches.Bench(f"local://{path}/coordination", session_seconds=1.2, abilities=LOCAL)
 
 
 class TestLocalOnUvloop(TestLocal):

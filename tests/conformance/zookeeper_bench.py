@@ -12,7 +12,7 @@ from callboard.coordination import engines
 from callboard.testing.conformance.coordination import bench
 from callboard.testing.engines import zookeeper as zookeepers
 
-SECONDS = 3.0
+SECONDS = 2.5
 _numbers = itertools.count()
 
 

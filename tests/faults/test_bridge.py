@@ -91,7 +91,7 @@ async def _stopped(deployment: Deployment, broker: activemqs.Broker, post: posti
     deployment.kill(victim.pid, signal.SIGTERM)
     await deployment.eventually(lambda: victim not in deployment.nodes() and len(deployment.nodes("worker")) == 2, 20)
     assert deployment.book.ids("ended") >= mine
-    sent |= set(await post.send("nap", 150, seconds=0.5))  # However long it took: there is work left when all stop.
+    sent |= set(await post.send("nap", 150, seconds=0.35))  # However long it took: there is work left when all stop.
     agent = deployment.agent
     assert agent
     deployment.kill(agent.pid, signal.SIGTERM)
