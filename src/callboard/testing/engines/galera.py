@@ -123,8 +123,10 @@ class Member(mariadb.Mysqld):
         return said.decode(errors="replace")
 
     def forget(self) -> None:
-        """Lose, while it does not run, what its data is worth: it starts with a transfer of the whole state."""
-        self._state.unlink(missing_ok=True)
+        """Lose, while it does not run, what its data is worth: it starts with a transfer of the whole state. From that, too, it
+        would take back (10.11.19, rsync) a table that it was making when it was killed."""
+        for lost in (self._state, *self.data.glob("ddl_recovery*.log")):
+            lost.unlink(missing_ok=True)
 
     def status(self) -> dict[str, str]:
         """Return what it says of the cluster: the variables `wsrep_…`; nothing when it does not answer."""
@@ -202,8 +204,8 @@ class Cluster(servers.Stood):
         """Let the most advanced of the members that run go on, when the majority is gone; return it."""
 
         def told() -> list[tuple[int, Member]]:
-            running = [(member, member.status()) for member in self.members if member.running]
-            return [(int(status.get("wsrep_last_committed", -1)), member) for member, status in running if status]
+            asked = ((member, member.status()) for member in self.members)  # One that does not run says nothing.
+            return [(int(status.get("wsrep_last_committed", -1)), member) for member, status in asked if status]
 
         answering = servers.wait_for(told, "a member tells how far it is", _REFORM_SECONDS)
         _, best = max(answering, key=lambda each: each[0])
@@ -332,12 +334,8 @@ def _flags(peers: str, ports: Sequence[int], timings: Sequence[str], address: st
         *timings,
     ]
     return [
-        *(
-            "--wsrep-on=ON",
-            f"--wsrep-provider={provider}",
-            "--wsrep-cluster-name=callboard",
-            f"--wsrep-cluster-address=gcomm://{peers}",
-        ),
+        *("--wsrep-on=ON", f"--wsrep-provider={provider}"),
+        *("--wsrep-cluster-name=callboard", f"--wsrep-cluster-address=gcomm://{peers}"),
         *(f"--wsrep-node-address={address}", "--wsrep-slave-threads=2", "--wsrep-sst-method=rsync"),
         *("--binlog-format=ROW", "--innodb-autoinc-lock-mode=2", "--default-storage-engine=InnoDB"),
         f"--wsrep-provider-options={';'.join(options)}",
