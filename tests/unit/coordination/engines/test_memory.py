@@ -93,3 +93,21 @@ def test_it_lives_on_virtual_time():
         await session.close()
 
     virtual.run(main)
+
+
+def test_a_standstill_of_the_process_ends_no_session():
+    """What was to be heard meanwhile is heard first."""
+
+    async def main(loop):
+        site = memory.Site()
+        sessions = [await memory.MemoryEngine(site, session_seconds=3.0).session(name) for name in ("node-a", "node-b")]
+        for _ in range(20):
+            await asyncio.sleep(0.7)
+            loop.timeline.now += 60.0
+            await asyncio.sleep(0.1)
+            assert site.names == {"node-a", "node-b"}
+        assert {session.state for session in sessions} == {seam.State.CONNECTED}
+        for session in sessions:
+            await session.close()
+
+    virtual.run(main)
